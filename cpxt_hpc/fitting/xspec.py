@@ -23,6 +23,7 @@ from cpxt_hpc.errors import DataError, MissingInput, ToolError
 from cpxt_hpc.fitting.xspec_child import ABSORPTION_MODELS, ADDITIVE_MODELS
 from cpxt_hpc.io import datafiles
 
+CHILD_MODULE = "cpxt_hpc.fitting.xspec_child"
 TIMEOUT_S = 900
 SHOWN_LINES = 5
 
@@ -204,6 +205,19 @@ def bundled_headas() -> Path | None:
     return None
 
 
+def path_without_rivals(library_path: str, own_folder: Path) -> str:
+    """An LD_LIBRARY_PATH without the folders that hold a library of the same name as one of our own.
+
+    The rest stays: the libraries of a compiler module, or Python's own, may be needed to start at all.
+    """
+    own = {path.name.split(".")[0] for path in own_folder.glob("lib*")}
+    return os.pathsep.join(
+        entry
+        for entry in library_path.split(os.pathsep)
+        if entry and not any(path.name.split(".")[0] in own for path in Path(entry).glob("lib*"))
+    )
+
+
 def child_environment() -> dict[str, str]:
     """Environment variables with which XSPEC finds its own library and files, and no other.
 
@@ -219,7 +233,9 @@ def child_environment() -> dict[str, str]:
     headas = bundled_headas()
     if headas is not None:
         environment["HEADAS"] = str(headas)
-        environment.pop("LD_LIBRARY_PATH", None)
+        kept = path_without_rivals(environment.pop("LD_LIBRARY_PATH", ""), headas / "lib")
+        if kept:
+            environment["LD_LIBRARY_PATH"] = kept
     elif not environment.get("ASCDS_INSTALL"):
         raise ToolError(
             f"no XSPEC models in the environment {sys.prefix}. Run: bash jobscripts/setup.sh "
@@ -240,7 +256,7 @@ def run_child(request: dict) -> dict:
         request_file, answer_file = Path(folder, "request.npz"), Path(folder, "answer.npz")
         np.savez(request_file, **request)
         # -P: a numpy.py in the current folder is not taken for numpy.
-        command = [sys.executable, "-P", "-m", "cpxt_hpc.fitting.xspec_child", request_file, answer_file]
+        command = [sys.executable, "-P", "-m", CHILD_MODULE, request_file, answer_file]
         try:
             ended = subprocess.run(
                 command,
@@ -274,4 +290,6 @@ def describe_end(returncode: int) -> str:
 def last_lines(output: str) -> str:
     """The last lines that a child printed, for a message."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if any(line.startswith("Traceback") for line in lines):
+        lines = lines[-1:]
     return "It printed nothing." if not lines else "Its last lines: " + " | ".join(lines[-SHOWN_LINES:])

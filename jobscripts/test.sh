@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Set up, then check the style and run the test suite: bash jobscripts/test.sh [--system] [pytest's arguments]
+#
+#   --system   also run the tests that need installed parts of the system (as root they are installed by apt)
+#
+# A test that cannot run here is skipped and prints its reason.
+# Exit codes: those of setup.sh; 1 a test or the style check failed; 2 usage; 5 no test was selected.
+
+set -uo pipefail
+
+# Debian packages that tests behind --system use; a test asks for the program it needs and skips without it.
+SYSTEM_PACKAGES=()
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+arguments=()
+system=''
+for argument in "$@"; do
+    case $argument in
+        --system) system=yes ;;
+        -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        *) arguments+=("$argument") ;;
+    esac
+done
+
+bash "$repo/jobscripts/setup.sh" || exit
+cd "$repo" || exit
+bin=${CPXT_VENV:-$repo/.venv}/bin
+case $bin in /*) ;; *) bin=$OLDPWD/$bin ;; esac
+
+missing=()
+if [ -n "$system" ]; then
+    export CPXT_SYSTEM_TESTS=1
+    for package in "${SYSTEM_PACKAGES[@]}"; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+    done
+fi
+if [ "${#missing[@]}" -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "test: installs ${missing[*]}"
+        { DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null ||
+            echo "test: apt could not install ${missing[*]}: the tests that need them are skipped" >&2
+    else
+        echo "test: ${missing[*]} not installed (needs root and apt): the tests that need them are skipped" >&2
+    fi
+fi
+
+# One thread for each process: tests start several MPI ranks on few cores.
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+export MPLBACKEND=Agg
+
+"$bin/ruff" check "$repo"
+style=$?
+"$bin/python" -m pytest "${arguments[@]}"
+tests=$?
+[ "$style" = 0 ] || echo "test: the style check failed, see above" >&2
+[ "$tests" = 0 ] && [ "$style" != 0 ] && exit 1
+exit "$tests"

@@ -48,7 +48,10 @@ class ClusterSection:
     observation_ids: tuple[int, ...] = setting(doc="Chandra ObsIDs, comma separated.")
     data_directory: str = setting("", doc="Folder that held the cluster's folder when this file was made.")
     hydrogen_column_density: float | None = setting(
-        None, doc="Galactic absorption: cm^-2, or 10^22 cm^-2 where below 10^3.", minimum=0.0, needed_by="stage 5 (bin)"
+        None,
+        doc="Galactic absorption: cm^-2, or 10^22 cm^-2 where below 10^3.",
+        minimum=0.0,
+        needed_by="stage 5 (bin)",
     )
     redshift: float | None = setting(
         None, doc="Redshift.", minimum=0.0, maximum=10.0, exclusive_minimum=True, needed_by="stage 5 (bin)"
@@ -71,11 +74,11 @@ class CleanSection:
         doc="sigma: clip outliers of the binned rate; clean: keep rates within a factor of the mean; none.",
         choices=("sigma", "clean", "none"),
     )
-    bin_length_s: float = setting(
-        259.28, doc="Bin length of the light curve [s].", minimum=0.0, exclusive_minimum=True
-    )
+    bin_length_s: float = setting(259.28, doc="Bin length of the light curve [s].", minimum=0.0, exclusive_minimum=True)
     nsigma: float = setting(3.0, doc="Clipping threshold [sigma].", minimum=1.0)
-    scale: float = setting(1.2, doc="method clean: keep mean/scale < rate < mean*scale.", minimum=1.0, exclusive_minimum=True)
+    scale: float = setting(
+        1.2, doc="method clean: keep mean/scale < rate < mean*scale.", minimum=1.0, exclusive_minimum=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +90,7 @@ class BinningSection:
         doc="background: (C - B)/sqrt(C + B); counts: sqrt(C), as ClusterPyXT's later versions.",
         choices=("background", "counts"),
     )
-    max_radius_pixel: float = setting(
-        100.0, doc="Largest radius tried [image pixels].", minimum=1.0, maximum=1000.0
-    )
+    max_radius_pixel: float = setting(100.0, doc="Largest radius tried [image pixels].", minimum=1.0, maximum=1000.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,9 @@ class FitSection:
         choices=("angr", "aspl", "feld", "aneb", "grsa", "wilm", "lodd", "lpgp", "lpgs"),
     )
     cross_sections: str = setting("vern", doc="Photoelectric cross sections.", choices=("vern", "bcmc", "obcm"))
-    apec_root: str = setting("", doc="Path prefix of other AtomDB tables, as XSPEC's APECROOT; empty: those of the set-up.")
+    apec_root: str = setting(
+        "", doc="Path prefix of other AtomDB tables, as XSPEC's APECROOT; empty: those of the set-up."
+    )
     min_exposure_fraction: float = setting(
         0.09, doc="Observations that expose less of a region stay out of its fit.", minimum=0.0, maximum=1.0
     )
@@ -135,8 +138,10 @@ class MapsSection:
     """``[maps]``: physical quantities from the fits."""
 
     line_of_sight_mpc: float = setting(
-        1.0, doc="Assumed depth of the emission [Mpc]; density scales with its -1/2 power.",
-        minimum=0.0, exclusive_minimum=True,
+        1.0,
+        doc="Assumed depth of the emission [Mpc]; density scales with its -1/2 power.",
+        minimum=0.0,
+        exclusive_minimum=True,
     )
 
 
@@ -160,10 +165,12 @@ class ClusterConfig:
 
     @property
     def name(self) -> str:
+        """Name of the cluster."""
         return self.cluster.name
 
     @property
     def obsids(self) -> tuple[int, ...]:
+        """ObsIDs, in the order of the file."""
         return self.cluster.observation_ids
 
     @property

@@ -119,7 +119,8 @@ class ClusterLayout:
     @property
     def broad_flux(self) -> Path:
         """Stage 1: merged, background-subtracted, exposure-corrected 0.5-7 keV image [count/s/pixel]; its header
-        defines the common grid."""
+        defines the common grid.
+        """
         return self.folder / f"{self.name}_broad_flux.img"
 
     @property

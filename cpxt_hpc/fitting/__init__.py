@@ -1,0 +1,1 @@
+"""Spectral fits: models, statistics, engines, results."""

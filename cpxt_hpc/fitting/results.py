@@ -67,7 +67,17 @@ seconds the wall time of the fit (the one column that differs between runs)."""
 def empty_result(region: int, iy: int, ix: int, radius: float, status: Status) -> np.ndarray:
     """A row (0-dimensional structured array) that holds a status and no values."""
     row = np.zeros((), dtype=RESULT_DTYPE)
-    for name in ("kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi", "stat", "net_counts", "background_counts"):
+    for name in (
+        "kT",
+        "kT_lo",
+        "kT_hi",
+        "norm",
+        "norm_lo",
+        "norm_hi",
+        "stat",
+        "net_counts",
+        "background_counts",
+    ):
         row[name] = np.nan
     row["region"], row["iy"], row["ix"], row["radius"] = region, iy, ix, radius
     row["status"] = status

@@ -1,0 +1,1 @@
+"""Maps, pictures and tables from the checkpoint."""

@@ -1,0 +1,1 @@
+"""Physics and statistics: arrays in, arrays out; no files, no MPI, no logging."""

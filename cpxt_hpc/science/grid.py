@@ -135,8 +135,15 @@ def reproject_sky(x: np.ndarray, y: np.ndarray, source: WCS, target: WCS) -> tup
     return tuple(target.all_world2pix(ra, dec, 1))
 
 
-def grid_covering(ra_deg: float, dec_deg: float, x: np.ndarray, y: np.ndarray, *, binning: int = DEFAULT_BINNING,
-                  margin_pixel: int = 4) -> PixelGrid:
+def grid_covering(
+    ra_deg: float,
+    dec_deg: float,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    binning: int = DEFAULT_BINNING,
+    margin_pixel: int = 4,
+) -> PixelGrid:
     """The smallest grid about a tangent point that holds all sky positions, plus a margin [image pixels].
 
     Pixel edges lie at sky coordinates 0.5 + k * binning, where CIAO's ``[bin sky=4]`` puts them.
@@ -145,6 +152,11 @@ def grid_covering(ra_deg: float, dec_deg: float, x: np.ndarray, y: np.ndarray, *
     first_x, first_y = (int(np.floor((low - 0.5) / binning)) - margin_pixel for low in (low_x, low_y))
     last_x, last_y = (int(np.floor((high - 0.5) / binning)) + 1 + margin_pixel for high in (high_x, high_y))
     return PixelGrid(
-        ra_deg, dec_deg, 0.5 + first_x * binning, 0.5 + first_y * binning,
-        last_x - first_x, last_y - first_y, binning,
+        ra_deg,
+        dec_deg,
+        0.5 + first_x * binning,
+        0.5 + first_y * binning,
+        last_x - first_x,
+        last_y - first_y,
+        binning,
     )

@@ -1,0 +1,1 @@
+"""The five preprocessing stages and the driver that runs them."""

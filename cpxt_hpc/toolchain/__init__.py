@@ -1,0 +1,1 @@
+"""What needs calibration data or tools: one module a toolchain."""

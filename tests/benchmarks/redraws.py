@@ -32,39 +32,29 @@ from cpxt_hpc.layout import ClusterLayout
 STATISTICS = ("cstat", "chi2gehrels")
 
 
-def _run(command, *argv: str) -> None:
-    code = command.main([str(word) for word in argv])
+def _run(command, *paths: Path, options: str = "") -> None:
+    words = [*map(str, paths), *options.split()]
+    code = command.main(words)
     if code != 0:
-        raise SystemExit(f"{command.__name__} {' '.join(map(str, argv))}: exit code {code}")
+        raise SystemExit(f"{command.__name__} {' '.join(words)}: exit code {code}")
 
 
 def fitted_circles(folder: Path, seed: int, arguments: argparse.Namespace) -> dict[str, list[dict]]:
     """For each statistic one record a truth region: median kT, and how many circles hold the truth."""
     name = f"redraw{seed}"
-    _run(
-        demo,
-        folder,
-        "--name",
-        name,
-        "--seed",
-        seed,
-        "--size",
-        arguments.size,
-        "--exposure-ks",
-        arguments.exposure_ks,
-    )
+    scene = f"--name {name} --seed {seed} --size {arguments.size} --exposure-ks {arguments.exposure_ks}"
+    _run(demo, folder, options=scene)
     truth = json.loads((folder / f"{name}_truth" / "truth.json").read_text())
-    _run(
-        init, "--cluster_name", name, "--obsids", "90001", "90002", "--nH", truth["nH_1e22"], "--redshift", truth["redshift"],
-        "--abundance", truth["abundance"], "--signal_to_noise", arguments.signal_to_noise, "--data-dir", folder,
-    )  # fmt: skip
+    physics = f"--nH {truth['nH_1e22']} --redshift {truth['redshift']} --abundance {truth['abundance']}"
+    binning = f"--signal_to_noise {arguments.signal_to_noise}"
+    _run(init, options=f"--cluster_name {name} --obsids 90001,90002 {physics} {binning} --data-dir {folder}")
     ini = folder / name / "cluster.ini"
-    _run(prep, ini, "--auto")
+    _run(prep, ini, options="--auto")
     text = ini.read_text()
     records = {}
     for statistic in STATISTICS:
         ini.write_text(_edited(text, statistic))
-        _run(fit, ini, "--resolution", arguments.resolution)
+        _run(fit, ini, options=f"--resolution {arguments.resolution}")
         layout = ClusterLayout(folder / name, name, statistic)
         results = read_results(layout.fits)
         results = results[(results["status"] < FIRST_STATUS_WITHOUT_VALUES) & np.isfinite(results["kT"])]
@@ -182,12 +172,10 @@ def main() -> int:
         print(
             f"cpxt_hpc {__version__}, Python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}"
         )
-        print(
-            f"{arguments.draws} draws from seed {arguments.seed}, radius {arguments.size:g} arcsec, {arguments.exposure_ks:g} ks,"
-        )
-        print(
-            f"signal to noise {arguments.signal_to_noise:g}, resolution {arguments.resolution}, {time.monotonic() - start:.0f} s\n"
-        )
+        scene = f"radius {arguments.size:g} arcsec, {arguments.exposure_ks:g} ks"
+        binning = f"signal to noise {arguments.signal_to_noise:g}, resolution {arguments.resolution}"
+        seconds = time.monotonic() - start
+        print(f"{arguments.draws} draws from seed {arguments.seed}: {scene}, {binning}; {seconds:.0f} s\n")
         print(markdown(rows))
     return 0
 

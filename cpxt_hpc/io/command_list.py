@@ -21,7 +21,7 @@ from cpxt_hpc.io.atomic import replacing
 _COMMAND = re.compile(
     rb"^(?![ \t]*#)(?:[^\n]*[ \t])?--region[ \t=]+(\d{1,18})(?=[ \t\r\n;]|\Z)", re.MULTILINE
 )
-_CONTENT = re.compile(rb"^[ \t]*[^\s#]", re.MULTILINE)
+_NO_CONTENT = re.compile(rb"\n[ \t\r]*(?=[#\n]|\Z)")
 
 
 def write_command_list(path: Path, region_numbers: Iterable[int], ini_path_text: str) -> None:
@@ -89,7 +89,8 @@ def read_command_list(path: Path) -> np.ndarray:
             "acb/commands_<name>.lis."
         ) from error
     numbers = np.array(list(map(int, _COMMAND.findall(content))), dtype=np.int64)
-    if len(numbers) != len(_CONTENT.findall(content)):
+    content = b"\n" + content
+    if len(numbers) != content.count(b"\n") - len(_NO_CONTENT.findall(content)):
         raise DataError(_first_fault(path, content))
     _, first = np.unique(numbers, return_index=True)
     return numbers[np.sort(first)]
@@ -97,8 +98,8 @@ def read_command_list(path: Path) -> np.ndarray:
 
 def _first_fault(path: Path, content: bytes) -> str:
     """Message about the first line that is neither blank, comment nor command."""
-    for position, line in enumerate(content.split(b"\n"), start=1):
-        if _CONTENT.match(line) and not _COMMAND.match(line):
+    for position, line in enumerate(content.split(b"\n")):
+        if not _NO_CONTENT.match(b"\n" + line) and not _COMMAND.match(line):
             shown = line.strip()[:100].decode("utf-8", "replace")
             return (
                 f"{path}, line {position}: {shown!r} names no region. "

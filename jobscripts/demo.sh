@@ -31,12 +31,15 @@ run() {
 }
 
 cluster=$dir/demo
-run cpxt-demo "$dir"
+truth=$dir/demo_truth
+if [ ! -e "$truth/truth.json" ] || [ -e "$truth/.unfinished" ]; then
+    run cpxt-demo "$dir"
+fi
 if [ ! -e "$cluster/cluster.ini" ]; then
-    run cpxt-init --batch "$dir/demo.csv" --data-dir "$dir"
+    run cpxt-init --cluster_name demo --obsids 90001 90002 --nH 0.05 --redshift 0.1 --abundance 0.3 --data-dir "$dir"
 fi
 run cpxt-prep "$cluster/cluster.ini" --auto --continue
 run mpiexec -n 3 cpxt-fit "$cluster/cluster.ini" --resolution 2
 run cpxt-maps "$cluster/cluster.ini" --resolution 2
-run python -m cpxt_hpc.demo.compare "$cluster"
+run python -m cpxt_hpc.demo.compare "$cluster/cluster.ini" "$truth/demo_kT_truth.fits"
 printf '\nPictures: %s\n' "$cluster/main_output"

@@ -48,12 +48,9 @@ def _parser() -> argparse.ArgumentParser:
 def _demo(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     _check(arguments)
-    folder = arguments.directory.absolute()
-    for path in (folder / arguments.name, folder / f"{arguments.name}_truth"):
-        if path.exists():
-            raise ConfigError(f"{path} exists. Choose another directory or --name, or remove it.")
     from cpxt_hpc.demo.make import make_demo
 
+    folder = arguments.directory.absolute()
     products = make_demo(
         folder,
         name=arguments.name,

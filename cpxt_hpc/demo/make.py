@@ -15,7 +15,8 @@ from cpxt_hpc.demo.instrument import Pointing
 from cpxt_hpc.demo.simulate import Observation, Shapes, blank_sky_events, observation_events
 from cpxt_hpc.demo.spectra import flare_shape, particle_shape, plasma_rates, power_law_shape
 from cpxt_hpc.demo.truth import write_truth
-from cpxt_hpc.io.atomic import replacing
+from cpxt_hpc.errors import ConfigError
+from cpxt_hpc.io.atomic import replacing, write_text
 from cpxt_hpc.io.datafiles import response_files
 from cpxt_hpc.io.ogip import read_arf, read_rmf
 from cpxt_hpc.layout import ClusterLayout
@@ -101,7 +102,18 @@ def make_demo(
     Returns
     -------
     DemoProducts
+
+    Raises
+    ------
+    ConfigError
+        A folder of that name exists, and not because an earlier call was interrupted.
     """
+    layout, truth = ClusterLayout(folder / name, name), folder / f"{name}_truth"
+    unfinished = truth / ".unfinished"
+    for path in (layout.folder, truth):
+        if path.exists() and not unfinished.exists():
+            raise ConfigError(f"{path} exists. Choose another directory or name, or remove it.")
+    write_text(unfinished, "cpxt-demo was interrupted: run it again.\n")
     surface = demo_cluster(seed=seed, radius_arcsec=400.0, counts=COUNTS_PER_KS * exposure_ks)
     central = float(surface.surface_brightness(np.zeros(1), np.zeros(1))[0])
     shape = demo_cluster(seed=seed, radius_arcsec=radius_arcsec, counts=1.0)
@@ -125,7 +137,6 @@ def make_demo(
     live_s = sum(observation.ontime_s for observation in observations) * instrument.DTCOR
     norms = cluster.expected_counts() / (rates.sum(axis=1) * live_s)
 
-    layout = ClusterLayout(folder / name, name)
     target = (cluster.ra_deg, cluster.dec_deg)
     for number, observation in enumerate(observations):
         rng = np.random.default_rng([seed, 3, number])
@@ -150,6 +161,6 @@ def make_demo(
             with replacing(repro / f"{observation.obsid}.{suffix}") as temporary:
                 temporary.write_bytes(Path(source).read_bytes())
         log.info("ObsID %d: %d events, %d blank-sky events", observation.obsid, len(events["x"]), len(blank["x"]))
-    truth = folder / f"{name}_truth"
     image = write_truth(truth, name, cluster, observations, norms, seed=seed)
+    unfinished.unlink()
     return DemoProducts(layout.folder, truth, image, cluster, obsids)

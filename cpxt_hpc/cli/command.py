@@ -8,8 +8,10 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cpxt_hpc.errors import ActionNeeded, CpxtError, DataError, OutputError
@@ -116,6 +118,24 @@ def _explain_os_error(error: OSError) -> CpxtError | None:
         f"{where or 'an output file'}: cannot be written ({reason}). "
         "Make room or get write permission, then run again."
     )
+
+
+@contextlib.contextmanager
+def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    """Treat these signals as an interrupt, so that unfinished files vanish and the exit code says `stopped`."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, interrupt) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 class _StandardErrorHandler(logging.StreamHandler):

@@ -45,8 +45,16 @@ def read_config(path: Path) -> ClusterConfig:
     return _build_config(path, entries, sections, faults)
 
 
-def make_config(path: Path, values: dict[str, str]) -> ClusterConfig:
+def make_config(path: Path, values: dict[str, str], *, where: str = "") -> ClusterConfig:
     """Validate settings given as text, by ``section.key``, for a file that is not yet there.
+
+    Parameters
+    ----------
+    path : Path
+        The file that is to be made.
+    values : dict of str to str
+    where : str, optional
+        Where the values come from, for messages; by default the path.
 
     Raises
     ------
@@ -54,11 +62,16 @@ def make_config(path: Path, values: dict[str, str]) -> ClusterConfig:
         All faults in one message.
     """
     entries = [IniEntry(*name.split(".", 1), value.strip(), 0) for name, value in values.items()]
-    return _build_config(Path(path), entries, {entry.section: 0 for entry in entries}, [])
+    return _build_config(Path(path), entries, {entry.section: 0 for entry in entries}, [], where=where)
 
 
 def _build_config(
-    path: Path, entries: list[IniEntry], sections: dict[str, int], faults: list[tuple[int, str]]
+    path: Path,
+    entries: list[IniEntry],
+    sections: dict[str, int],
+    faults: list[tuple[int, str]],
+    *,
+    where: str = "",
 ) -> ClusterConfig:
     faults = list(faults)
     faults.extend(
@@ -86,7 +99,7 @@ def _build_config(
                 faults.append((0, f"[{name}] {key}: missing. {field.metadata['doc']}"))
     _check_together(values, lines, faults)
     if faults:
-        raise ConfigError(_fault_message(path, faults))
+        raise ConfigError(_fault_message(where or str(path), faults))
     return ClusterConfig(path=path, **{name: record(**values[name]) for name, record in SECTIONS.items()})
 
 
@@ -105,12 +118,12 @@ def _nearest(form: str, name: str, known: Iterable[str]) -> str:
     return f" Known: {', '.join(form.format(each) for each in known)}."
 
 
-def _fault_message(path: Path, faults: list[tuple[int, str]]) -> str:
+def _fault_message(where: str, faults: list[tuple[int, str]]) -> str:
     ordered = sorted(faults, key=lambda fault: fault[0] or math.inf)
     told = [f"line {line}: {text}" if line else text for line, text in ordered]
     if len(told) == 1:
-        return f"{path}: {told[0]}"
-    return f"{path}: {len(told)} faults:\n" + "\n".join(f"  {each}" for each in told)
+        return f"{where}: {told[0]}"
+    return f"{where}: {len(told)} faults:\n" + "\n".join(f"  {each}" for each in told)
 
 
 def _check_together(

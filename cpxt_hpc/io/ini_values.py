@@ -105,6 +105,8 @@ def _check_nh_unit(value: float) -> None:
 
 
 def _check_text(field: dataclasses.Field, text: str) -> None:
+    if re.search(r"(^|\s)[#;]|[\r\n]", text):
+        raise Refused("a blank with '#' or ';' behind it starts a comment, and a line end ends the value.")
     choices = field.metadata["choices"]
     if choices and text not in choices:
         close = difflib.get_close_matches(text.lower(), choices, n=1)

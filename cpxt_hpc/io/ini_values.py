@@ -69,7 +69,7 @@ def _number(text: str, kind: type) -> float | int:
             raise Refused("not a whole number.")
         return int(text)
     try:
-        value = float(text) if "_" not in text else math.nan
+        value = float(text.replace("_", "?"))  # Python takes 1_0 for 10
     except ValueError:
         swap = " Write the decimal point as '.'." if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
         raise Refused(f"not a number.{swap}") from None
@@ -110,7 +110,8 @@ def _check_text(field: dataclasses.Field, text: str) -> None:
     choices = field.metadata["choices"]
     if choices and text not in choices:
         close = difflib.get_close_matches(text.lower(), choices, n=1)
-        raise Refused(f"unknown. Choose one of: {', '.join(choices)}." + (f" ({close[0]}?)" if close else ""))
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise Refused(f"unknown. Choose one of: {', '.join(choices)}.{hint}")
     if field.name in ("name", "label") and not NAME_PATTERN.fullmatch(text):
         raise Refused(
             "not usable in file names. Expected at most 64 letters, digits, '.', '_', '+', '-', "

@@ -1,0 +1,154 @@
+"""The blank-sky background: its level in an observation, and where it falls.
+
+The particle background above 9.5 keV, where the mirrors reflect nothing, sets the level of each detector group.
+The factor is one on counts: it holds the ratio of the exposures, which must never be multiplied again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import ndimage
+
+from cpxt_hpc.errors import DataError
+from cpxt_hpc.science.events import EventList, detector_group
+
+PARTICLE_BAND_EV = (9500.0, 12000.0)
+
+USUAL_LEVEL = (0.7, 1.4)
+"""Range of the level relative to the blank sky's that needs no warning."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BackgroundScale:
+    """Factor from weighted blank-sky counts to expected background counts of one detector group.
+
+    Attributes
+    ----------
+    value, error : float
+        N_observation / N_blank and its Poisson error.
+    n_observation : int
+        Counts of the observation in the particle band.
+    n_blank : float
+        Weighted counts of the blank sky in the same band.
+    level : float
+        The factor over the ratio of the exposures: 1 where the background is as in the blank sky.
+    """
+
+    value: float
+    error: float
+    n_observation: int
+    n_blank: float
+    level: float
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the level lies in `USUAL_LEVEL`."""
+        return USUAL_LEVEL[0] <= self.level <= USUAL_LEVEL[1]
+
+
+def detector_groups(ccds: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """CCDs of each detector group, groups in the order of their first CCD."""
+    groups: dict[str, tuple[int, ...]] = {}
+    for ccd in sorted(ccds):
+        groups[detector_group(ccd)] = (*groups.get(detector_group(ccd), ()), ccd)
+    return groups
+
+
+def blank_sky_weights(observation: EventList, blank: EventList) -> dict[int, float]:
+    """Weight of the blank-sky events of each CCD of an observation.
+
+    A CCD that lost frames collects less background than its neighbours: its weight is its exposure over the
+    longest one of the observation, over the same ratio in the blank sky.
+
+    Raises
+    ------
+    DataError
+        The blank sky has no events on a CCD of the observation.
+    """
+    missing = [ccd for ccd in observation.ccds if ccd not in blank.exposure_s]
+    if missing:
+        raise DataError(
+            f"ObsID {observation.obsid}: the blank-sky file has no events on CCD "
+            f"{', '.join(map(str, missing))}. Bring a blank-sky file of the same CCDs."
+        )
+    ours, theirs = observation.exposure_s, blank.exposure_s
+    longest, longest_blank = (max(times[ccd] for ccd in observation.ccds) for times in (ours, theirs))
+    return {ccd: (ours[ccd] / longest) / (theirs[ccd] / longest_blank) for ccd in observation.ccds}
+
+
+def event_weights(events: EventList, weights: Mapping[int, float]) -> np.ndarray:
+    """Weight of each event by its CCD, shape (n_events,); 0 on CCDs without one."""
+    table = np.zeros(max([*weights, int(events["ccd_id"].max(initial=0))]) + 1)
+    for ccd, weight in weights.items():
+        table[ccd] = weight
+    return table[events["ccd_id"]]
+
+
+def background_scales(observation: EventList, blank: EventList) -> dict[str, BackgroundScale]:
+    """Scale of each detector group: counts of the observation over weighted blank-sky counts in 9.5-12 keV.
+
+    Parameters
+    ----------
+    observation, blank : EventList
+        Over the whole field, with the same areas masked, flares cut.
+
+    Returns
+    -------
+    dict of str to BackgroundScale
+
+    Raises
+    ------
+    DataError
+        A group has no counts in the band in one of the two.
+    """
+    weights = blank_sky_weights(observation, blank)
+    in_band = observation.in_energy(*PARTICLE_BAND_EV)
+    blank_in_band = blank.in_energy(*PARTICLE_BAND_EV)
+    exposure_ratio = observation.reference_exposure_s / max(blank.exposure_s[ccd] for ccd in observation.ccds)
+    scales = {}
+    for group, ccds in detector_groups(observation.ccds).items():
+        n_observation = int(np.count_nonzero(in_band & np.isin(observation["ccd_id"], ccds)))
+        counts = np.array([np.count_nonzero(blank_in_band & (blank["ccd_id"] == ccd)) for ccd in ccds])
+        weight = np.array([weights[ccd] for ccd in ccds])
+        n_blank = float(weight @ counts)
+        if n_observation == 0 or n_blank == 0.0:
+            raise DataError(
+                f"ObsID {observation.obsid}, {group}: {n_observation} counts in 9.5-12 keV, {n_blank:.0f} in the blank "
+                "sky; the background cannot be scaled. Were the files cut in energy? They must reach 12 keV."
+            )
+        value = n_observation / n_blank
+        variance = 1.0 / n_observation + float(weight**2 @ counts) / n_blank**2
+        scales[group] = BackgroundScale(
+            value, value * np.sqrt(variance), n_observation, n_blank, value / exposure_ratio
+        )
+    return scales
+
+
+def smoothed_background(
+    blank_counts: np.ndarray, footprint: np.ndarray, *, sigma_pixel: float
+) -> np.ndarray:
+    """Expected blank-sky counts of each pixel: G(N) / G(E) x E with G a Gaussian.
+
+    Dividing by the smoothed footprint keeps the level right at the edges of the chips and beside masked sources.
+
+    Parameters
+    ----------
+    blank_counts : ndarray, shape (ny, nx)
+        Weighted blank-sky counts N.
+    footprint : ndarray, shape (ny, nx)
+        Relative exposure E of the same CCDs; 0 where masked.
+    sigma_pixel : float
+        Width of the Gaussian [image pixel].
+
+    Returns
+    -------
+    ndarray of float64, shape (ny, nx)
+        0 where the footprint is.
+    """
+    counts = ndimage.gaussian_filter(np.asarray(blank_counts, dtype=float), sigma_pixel, mode="constant")
+    exposed = ndimage.gaussian_filter(np.asarray(footprint, dtype=float), sigma_pixel, mode="constant")
+    model = np.zeros(np.shape(footprint))
+    return np.divide(counts * footprint, exposed, out=model, where=(footprint > 0.0) & (exposed > 0.0))

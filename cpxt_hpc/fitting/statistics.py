@@ -1,0 +1,196 @@
+"""The fit statistics: value and derivatives as functions of the two amplitudes of an interval of temperature.
+
+Between the neighbouring nodes k and k + 1 the model is ``a F_k + b F_(k+1)`` with a, b >= 0, norm = a + b and
+kT = (a T_k + b T_(k+1)) / norm. Every statistic here is convex in (a, b), which is what the search relies on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cpxt_hpc.science.compiled import REASSOCIATE, compiled
+
+CSTAT = 0
+CHI2GEHRELS = 1
+STATISTICS = {"cstat": CSTAT, "chi2gehrels": CHI2GEHRELS}
+
+SMALLEST_EXPECTED = 1e-25
+"""Sherpa's ``trunc_value``: expected counts of a channel in which neither background nor source has any."""
+
+
+class Spectra(NamedTuple):
+    """The spectra of one region, all observations behind each other, as the search needs them.
+
+    Attributes
+    ----------
+    statistic : int
+        A value of `STATISTICS`.
+    observed : ndarray of float64, shape (n,)
+        cstat: counts of the channels that have any; chi2gehrels: background-subtracted counts of all channels.
+    companion : ndarray of float64, shape (n,)
+        cstat: expected background counts, positive; chi2gehrels: 1 / sigma^2.
+    rates : ndarray of float64, shape (n_nodes, n)
+        Expected source counts for norm 1 at each node in these channels.
+    totals : ndarray of float64, shape (n_nodes,)
+        Expected source counts for norm 1 summed over all channels.
+    constant : float
+        What does not depend on the model.
+    """
+
+    statistic: int
+    observed: np.ndarray
+    companion: np.ndarray
+    rates: np.ndarray
+    totals: np.ndarray
+    constant: float
+
+
+@compiled
+def prepare_cstat(counts: np.ndarray, background: np.ndarray, rates: np.ndarray) -> Spectra:
+    """Spectra for the Poisson likelihood with a known background.
+
+    Parameters
+    ----------
+    counts, background : ndarray of float64, shape (n_channels,)
+        Observed counts; expected background counts.
+    rates : ndarray of float64, shape (n_nodes, n_channels)
+        Expected source counts for norm 1.
+
+    Returns
+    -------
+    Spectra
+        Without the channels that have no counts: there the statistic is 2 mu, linear in the amplitudes, and the sums
+        over all channels hold it.
+    """
+    n_nodes, n_channels = rates.shape
+    filled = np.flatnonzero(counts > 0.0)
+    observed = np.empty(len(filled))
+    companion = np.empty(len(filled))
+    kept = np.empty((n_nodes, len(filled)))
+    totals = np.zeros(n_nodes)
+    for i in range(len(filled)):
+        observed[i] = counts[filled[i]]
+        companion[i] = max(background[filled[i]], SMALLEST_EXPECTED)
+    for k in range(n_nodes):
+        for i in range(n_channels):
+            totals[k] += rates[k, i]
+        for i in range(len(filled)):
+            kept[k, i] = rates[k, filled[i]]
+    return Spectra(CSTAT, observed, companion, kept, totals, 2.0 * (background.sum() - counts.sum()))
+
+
+@compiled
+def prepare_chi2gehrels(
+    counts: np.ndarray, blank_counts: np.ndarray, blank_scale: np.ndarray, rates: np.ndarray
+) -> Spectra:
+    """Spectra for chi2 of background-subtracted counts with Gehrels' errors.
+
+    Parameters
+    ----------
+    counts, blank_counts : ndarray of float64, shape (n_channels,)
+        Counts of the observation and of its background data set.
+    blank_scale : ndarray of float64, shape (n_channels,)
+        Factor from `blank_counts` to the background in `counts`.
+    rates : ndarray of float64, shape (n_nodes, n_channels)
+        Expected source counts for norm 1.
+
+    Returns
+    -------
+    Spectra
+
+    Notes
+    -----
+    sigma^2 = (1 + sqrt(S + 0.75))^2 + scale^2 (1 + sqrt(B + 0.75))^2 (Gehrels 1986, ApJ 303, 336), as Sherpa's
+    Chi2Gehrels has it after ``subtract``.
+    """
+    n_nodes, n_channels = rates.shape
+    net = np.empty(n_channels)
+    weight = np.empty(n_channels)
+    for i in range(n_channels):
+        net[i] = counts[i] - blank_scale[i] * blank_counts[i]
+        source_error = 1.0 + np.sqrt(counts[i] + 0.75)
+        blank_error = blank_scale[i] * (1.0 + np.sqrt(blank_counts[i] + 0.75))
+        weight[i] = 1.0 / (source_error * source_error + blank_error * blank_error)
+    return Spectra(CHI2GEHRELS, net, weight, rates.copy(), np.zeros(n_nodes), 0.0)
+
+
+@compiled
+def statistic_value(spectra: Spectra, k: int, a: float, b: float) -> float:
+    """The statistic at the amplitudes a and b of the nodes k and k + 1.
+
+    cstat is C = 2 sum(mu - S + S ln(S / mu)) as XSPEC's and Sherpa's, infinite where an observed count is
+    impossible; chi2gehrels is sum((net - M)^2 / sigma^2).
+    """
+    if spectra.statistic == CSTAT:
+        linear = a * spectra.totals[k] + b * spectra.totals[k + 1]
+        return spectra.constant + 2.0 * (linear + _cstat_logs(spectra, k, a, b))
+    return _chi2(spectra, k, a, b)
+
+
+@compiled
+def statistic_derivatives(spectra: Spectra, k: int, a: float, b: float) -> tuple:
+    """First (a, b) and second (aa, ab, bb) derivatives of the statistic."""
+    if spectra.statistic == CSTAT:
+        return _cstat_derivatives(spectra, k, a, b)
+    return _chi2_derivatives(spectra, k, a, b)
+
+
+@compiled(fastmath=REASSOCIATE)
+def _cstat_logs(spectra, k, a, b):
+    low, high = spectra.rates[k], spectra.rates[k + 1]
+    total = 0.0
+    for i in range(len(spectra.observed)):
+        expected = spectra.companion[i] + a * low[i] + b * high[i]
+        if expected <= 0.0:
+            return np.inf
+        total += spectra.observed[i] * np.log(spectra.observed[i] / expected)
+    return total
+
+
+@compiled(fastmath=REASSOCIATE)
+def _cstat_derivatives(spectra, k, a, b):
+    low, high = spectra.rates[k], spectra.rates[k + 1]
+    slope_a = slope_b = aa = ab = bb = 0.0
+    for i in range(len(spectra.observed)):
+        inverse = 1.0 / (spectra.companion[i] + a * low[i] + b * high[i])
+        share = spectra.observed[i] * inverse
+        curvature = share * inverse
+        slope_a += share * low[i]
+        slope_b += share * high[i]
+        aa += curvature * low[i] * low[i]
+        ab += curvature * low[i] * high[i]
+        bb += curvature * high[i] * high[i]
+    return (
+        2.0 * (spectra.totals[k] - slope_a),
+        2.0 * (spectra.totals[k + 1] - slope_b),
+        2.0 * aa,
+        2.0 * ab,
+        2.0 * bb,
+    )
+
+
+@compiled(fastmath=REASSOCIATE)
+def _chi2(spectra, k, a, b):
+    low, high = spectra.rates[k], spectra.rates[k + 1]
+    total = 0.0
+    for i in range(len(spectra.observed)):
+        residual = spectra.observed[i] - a * low[i] - b * high[i]
+        total += spectra.companion[i] * residual * residual
+    return total
+
+
+@compiled(fastmath=REASSOCIATE)
+def _chi2_derivatives(spectra, k, a, b):
+    low, high = spectra.rates[k], spectra.rates[k + 1]
+    slope_a = slope_b = aa = ab = bb = 0.0
+    for i in range(len(spectra.observed)):
+        weight = spectra.companion[i]
+        pull = weight * (spectra.observed[i] - a * low[i] - b * high[i])
+        slope_a += pull * low[i]
+        slope_b += pull * high[i]
+        aa += weight * low[i] * low[i]
+        ab += weight * low[i] * high[i]
+        bb += weight * high[i] * high[i]
+    return -2.0 * slope_a, -2.0 * slope_b, 2.0 * aa, 2.0 * ab, 2.0 * bb

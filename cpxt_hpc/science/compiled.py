@@ -1,0 +1,67 @@
+"""How the package compiles its loops: numba, with a cache that cannot be stale and need not be writable."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+from numba.core import config
+
+REASSOCIATE = frozenset({"reassoc", "contract", "nsz"})
+"""Freedom to reorder sums, so that they use vector instructions. NaN and infinity keep their meaning."""
+
+
+def compiled(function: Callable | None = None, *, fastmath: frozenset[str] | bool = False) -> Callable:
+    """Decorate a function so that numba compiles it at the first call, and keeps the result on disk.
+
+    The cache lies in $NUMBA_CACHE_DIR, else in ``~/.cache/cpxt_hpc/numba``, in a folder named after the source of
+    all compiled functions: numba itself looks only at the file of the function called, not at those that it calls.
+    Where no such folder can be written, the function is compiled anew in every process.
+
+    Parameters
+    ----------
+    function : callable
+    fastmath : frozenset of str or bool
+        Freedoms of LLVM for floating-point numbers; see `REASSOCIATE`.
+
+    Returns
+    -------
+    callable
+    """
+    if function is None:
+        return functools.partial(compiled, fastmath=fastmath)
+    options = {"nopython": True, "error_model": "numpy", "fastmath": set(fastmath) if fastmath else False}
+    before = config.CACHE_DIR
+    try:
+        config.CACHE_DIR = str(cache_folder())
+        return numba.jit(cache=True, **options)(function)
+    except RuntimeError:  # no place to write
+        return numba.jit(**options)(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+def cache_folder() -> Path:
+    """Folder of the compiled functions of this version of the source."""
+    if config.CACHE_DIR:
+        base = Path(config.CACHE_DIR)
+    else:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        base = Path(home, "cpxt_hpc", "numba")
+    return base / f"kernels-{source_digest()}"
+
+
+@functools.cache
+def source_digest() -> str:
+    """Digest of every module that has compiled functions."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted([*package.glob("science/*.py"), *package.glob("fitting/*.py")]):
+        source = path.read_bytes()
+        if b"science.compiled import" in source:
+            digest.update(path.name.encode() + source)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,175 @@
+"""Spectra and sums of the regions of a map: a region is a set of pixels, kept as runs of flat pixel indices.
+
+A run is a half-open range [start, stop) of iy * nx + ix. Events sorted by pixel make the events of a run one
+slice, so that a spectrum is a histogram of a few slices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpxt_hpc.science.compiled import compiled
+
+
+def circle_runs(iy: int, ix: int, radius_pixel: float, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of the pixels whose centre lies within a circle.
+
+    Parameters
+    ----------
+    iy, ix : int
+        Pixel at the circle's centre, zero-based; it may lie outside the image.
+    radius_pixel : float
+        Radius [pixel]; pixels at exactly this distance belong to the circle. Below 0 (and NaN) none does.
+    shape : tuple of int
+        Shape (ny, nx) of the image, at whose edges the circle is cut.
+
+    Returns
+    -------
+    start, stop : ndarray of int64, shape (n_runs,)
+    """
+    return _circle_runs(int(iy), int(ix), float(radius_pixel), int(shape[0]), int(shape[1]))
+
+
+def circle_pixel_count(radius_pixel: float) -> int:
+    """Number of pixels of a circle about a pixel's centre, no image edge near."""
+    return int(_circle_pixel_count(float(radius_pixel)))
+
+
+def pixel_runs(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of a list of pixels.
+
+    Parameters
+    ----------
+    pixels : ndarray of int, shape (n,)
+        Flat pixel indices in any order; one that comes twice counts once.
+
+    Returns
+    -------
+    start, stop : ndarray of int64, shape (n_runs,)
+    """
+    ordered = np.unique(np.asarray(pixels, dtype=np.int64))
+    if len(ordered) == 0:
+        return ordered, ordered.copy()
+    breaks = np.flatnonzero(np.diff(ordered) > 1)
+    start = ordered[np.concatenate([[0], breaks + 1])]
+    stop = ordered[np.concatenate([breaks, [len(ordered) - 1]])] + 1
+    return start, stop
+
+
+@compiled
+def spectrum(
+    start: np.ndarray, stop: np.ndarray, pixel_start: np.ndarray, channel: np.ndarray, n_channels: int
+) -> np.ndarray:
+    """Histogram of the events of a region.
+
+    Parameters
+    ----------
+    start, stop : ndarray of int64, shape (n_runs,)
+        The region.
+    pixel_start : ndarray of int64, shape (n_pixels + 1,)
+        Where the events of each pixel start in `channel`.
+    channel : ndarray of int, shape (n_events,)
+        Channel index of the events, sorted by pixel; all below `n_channels`.
+    n_channels : int
+
+    Returns
+    -------
+    ndarray of int64, shape (n_channels,)
+    """
+    counts = np.zeros(n_channels, dtype=np.int64)
+    for r in range(len(start)):
+        for e in range(pixel_start[start[r]], pixel_start[stop[r]]):
+            counts[channel[e]] += 1
+    return counts
+
+
+@compiled
+def grouped_spectrum(
+    start: np.ndarray,
+    stop: np.ndarray,
+    pixel_start: np.ndarray,
+    channel: np.ndarray,
+    group: np.ndarray,
+    n_groups: int,
+    n_channels: int,
+) -> np.ndarray:
+    """Histograms of the events of a region by detector group: as `spectrum`, shape (n_groups, n_channels)."""
+    counts = np.zeros((n_groups, n_channels), dtype=np.int64)
+    for r in range(len(start)):
+        for e in range(pixel_start[start[r]], pixel_start[stop[r]]):
+            counts[group[e], channel[e]] += 1
+    return counts
+
+
+@compiled
+def image_sum(start: np.ndarray, stop: np.ndarray, image: np.ndarray) -> float:
+    """Sum of an image over a region.
+
+    Parameters
+    ----------
+    start, stop : ndarray of int64, shape (n_runs,)
+        The region.
+    image : ndarray, shape (n_pixels,)
+        Flat image.
+
+    Returns
+    -------
+    float
+    """
+    total = 0.0
+    for r in range(len(start)):
+        for p in range(start[r], stop[r]):
+            total += image[p]
+    return total
+
+
+@compiled
+def weighted_image_sum(start: np.ndarray, stop: np.ndarray, image: np.ndarray, weight: np.ndarray) -> float:
+    """Sum of image times weight over a region; both flat, shape (n_pixels,)."""
+    total = 0.0
+    for r in range(len(start)):
+        for p in range(start[r], stop[r]):
+            total += float(image[p]) * float(weight[p])
+    return total
+
+
+@compiled
+def _half_width(dy: int, radius: float) -> int:
+    """Largest dx with dx^2 + dy^2 <= radius^2, or -1."""
+    rest = radius * radius - dy * dy
+    if not rest >= 0.0:
+        return -1
+    # The root may be rounded across an integer, the comparison of squares is exact.
+    width = int(np.sqrt(rest))
+    while width * width > rest:
+        width -= 1
+    while (width + 1) * (width + 1) <= rest:
+        width += 1
+    return width
+
+
+@compiled
+def _circle_runs(iy, ix, radius, ny, nx):
+    reach = _half_width(0, radius)
+    first, last = max(iy - reach, 0), min(iy + reach, ny - 1)
+    size = max(last - first + 1, 0) if reach >= 0 else 0
+    start = np.empty(size, dtype=np.int64)
+    stop = np.empty(size, dtype=np.int64)
+    n = 0
+    for y in range(first, first + size):
+        width = _half_width(y - iy, radius)
+        low, high = max(ix - width, 0), min(ix + width, nx - 1)
+        if low <= high:
+            start[n] = y * nx + low
+            stop[n] = y * nx + high + 1
+            n += 1
+    return start[:n], stop[:n]
+
+
+@compiled
+def _circle_pixel_count(radius):
+    reach = _half_width(0, radius)
+    total = 0
+    for dy in range(-reach, reach + 1):
+        total += 2 * _half_width(dy, radius) + 1
+    return total if reach >= 0 else 0

@@ -175,6 +175,7 @@ explain() {  # explain WHAT ADVICE: end with the reason that the log shows
 
 python_is_usable() {  # python_is_usable COMMAND: sets WHY_NOT
     local version
+    command -v "$1" >/dev/null || { WHY_NOT="no $1"; return 1; }
     version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) ||
         { WHY_NOT="$1 does not run"; return 1; }
     case $version in
@@ -200,9 +201,8 @@ make_environment() {
     for candidate in "${candidates[@]}"; do
         if python_is_usable "$candidate"; then
             mkdir -p "$VENV" && : > "$BEGUN"
-            if "$candidate" -m venv "${options[@]}" "$VENV" >>"$LOG" 2>&1; then
-                return
-            fi
+            start "$candidate" -m venv "${options[@]}" "$VENV"
+            wait "$STARTED" && return
             WHY_NOT="$candidate cannot make a virtual environment"
             rm -rf "$VENV"
         fi
@@ -296,6 +296,7 @@ main() {
         exit 0
     fi
     LOG=$CACHE/logs/setup-$(date +%Y%m%d-%H%M%S)-$$.log
+    : > "$LOG"
     work_folder
 
     CIAO_SHERPA=''

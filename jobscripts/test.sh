@@ -23,9 +23,7 @@ for argument in "$@"; do
 done
 
 bash "$repo/jobscripts/setup.sh" || exit
-cd "$repo" || exit
-bin=${CPXT_VENV:-$repo/.venv}/bin
-case $bin in /*) ;; *) bin=$OLDPWD/$bin ;; esac
+bin=$(cd "${CPXT_VENV:-$repo/.venv}/bin" && pwd -P) && cd "$repo" || exit
 
 missing=()
 if [ -n "$system" ]; then

@@ -181,7 +181,7 @@ def _draw_observation(
     gap = (2 * nx) // 5 + 2 * j
     fraction[:, gap] *= 0.4
     if j > 0:  # a later pointing leaves one side of the image outside its field
-        fraction[:, : nx // 6] = 0.0
+        fraction[:, : nx // 3] = 0.0
     fraction[masked] = 0.0
     fraction = fraction.astype(np.float32)
     background = np.zeros((len(GROUPS), ny, nx), dtype=np.float32)

@@ -129,7 +129,7 @@ def weighted_image_sum(start: np.ndarray, stop: np.ndarray, image: np.ndarray, w
     total = 0.0
     for r in range(len(start)):
         for p in range(start[r], stop[r]):
-            total += float(image[p]) * float(weight[p])
+            total += np.float64(image[p]) * np.float64(weight[p])
     return total
 
 
@@ -137,7 +137,7 @@ def weighted_image_sum(start: np.ndarray, stop: np.ndarray, image: np.ndarray, w
 def _half_width(dy: int, radius: float) -> int:
     """Largest dx with dx^2 + dy^2 <= radius^2, or -1."""
     rest = radius * radius - dy * dy
-    if not rest >= 0.0:
+    if not (radius >= 0.0 and rest >= 0.0):
         return -1
     # The root may be rounded across an integer, the comparison of squares is exact.
     width = int(np.sqrt(rest))

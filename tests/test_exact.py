@@ -1,0 +1,255 @@
+"""The exact search against a dense scan by scipy, which knows nothing of intervals or convexity."""
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq, minimize_scalar
+from synthetic import background_templates, made_up_nodes, temperature_nodes
+
+from cpxt_hpc.fitting.exact import find_minima
+from cpxt_hpc.fitting.limits import fit_kt_norm
+from cpxt_hpc.fitting.statistics import (
+    prepare_chi2gehrels,
+    prepare_cstat,
+    statistic_derivatives,
+    statistic_value,
+)
+
+N_CHANNELS = 60
+KT = temperature_nodes()
+NODES = made_up_nodes(N_CHANNELS)
+RATES = NODES[0] + 0.3 * (NODES[1] - NODES[0])
+TEMPLATE = background_templates(N_CHANNELS)[0]
+SCALE = 0.2
+
+
+def folded(kt, rates=RATES):
+    """The model for norm 1, by numpy's interpolation."""
+    return np.array([np.interp(kt, KT, channel) for channel in rates.T])
+
+
+def simulated(kt, counts, background_share, seed):
+    """Counts, expected background, blank-sky counts of a region."""
+    rng = np.random.default_rng(seed)
+    background = counts * background_share * TEMPLATE
+    source = folded(kt)
+    source *= counts * (1.0 - background_share) / source.sum()
+    return rng.poisson(source + background).astype(float), background, rng.poisson(background / SCALE).astype(float)
+
+
+def cstat(counts, expected):
+    logs = np.where(counts > 0, counts * np.log(np.maximum(counts, 1e-300) / expected), 0.0)
+    return 2.0 * np.sum(expected - counts + logs)
+
+
+class Case:
+    """A spectrum, as the engine has it and as a plain function of kT and norm."""
+
+    def __init__(self, statistic, kt, counts, background_share, seed):
+        self.counts, self.background, self.blank = simulated(kt, counts, background_share, seed)
+        self.statistic = statistic
+        if statistic == "cstat":
+            self.spectra = prepare_cstat(self.counts, self.background, RATES)
+        else:
+            scale = np.full(N_CHANNELS, SCALE)
+            self.spectra = prepare_chi2gehrels(self.counts, self.blank, scale, RATES)
+            self.net = self.counts - SCALE * self.blank
+            self.variance = (1 + np.sqrt(self.counts + 0.75)) ** 2
+            self.variance += (SCALE * (1 + np.sqrt(self.blank + 0.75))) ** 2
+
+    def value(self, kt, norm):
+        model = norm * folded(kt)
+        if self.statistic == "cstat":
+            return cstat(self.counts, self.background + model)
+        return np.sum((self.net - model) ** 2 / self.variance)
+
+    def kt_profile(self, kt):
+        """Statistic and norm at the best norm for kT."""
+        shape = folded(kt)
+        scale = self.counts.sum() / shape.sum()
+
+        def value(part):
+            if self.statistic == "cstat":
+                return cstat(self.counts, self.background + part * scale * shape)
+            return np.sum((self.net - part * scale * shape) ** 2 / self.variance)
+
+        found = minimize_scalar(value, bounds=(0.0, 3.0), method="bounded", options={"xatol": 1e-9})
+        return min((found.fun, found.x * scale), (value(0.0), 0.0))
+
+
+CASES = [
+    ("cstat", 6.0, 1000, 0.1, 1),
+    ("cstat", 1.1, 300, 0.3, 2),
+    ("cstat", 9.0, 60, 0.5, 3),
+    ("cstat", 0.4, 2500, 0.05, 4),
+    ("cstat", 25.0, 2000, 0.1, 5),
+    ("cstat", 3.0, 12, 0.2, 6),
+    ("chi2gehrels", 6.0, 1000, 0.1, 7),
+    ("chi2gehrels", 2.0, 400, 0.4, 8),
+]
+
+
+def crossings(case, grid, profile, level, best, refine):
+    """Where a profile on a grid first crosses the level, walking outwards from the best place."""
+    middle = int(np.argmin(np.abs(grid - best)))
+    places = []
+    for step in (-1, 1):
+        i = middle
+        while 0 <= i + step < len(grid) and profile[i + step] <= level:
+            i += step
+        inside, outside = i, i + step
+        if not 0 <= outside < len(grid):
+            places.append(grid[i])
+        elif profile[inside] > level:  # the best place lies between two points of the grid
+            places.append(brentq(lambda x: refine(x) - level, best, grid[inside]))
+        else:
+            places.append(brentq(lambda x: refine(x) - level, grid[inside], grid[outside]))
+    return places
+
+
+@pytest.mark.parametrize("arguments", CASES)
+def test_minimum_and_kt_limits_are_those_of_a_dense_scan(arguments):
+    case = Case(*arguments)
+    kt, kt_lo, kt_hi, norm, _, _, stat, _, _ = fit_kt_norm(case.spectra, KT)
+    grid = np.unique(np.concatenate([KT, np.geomspace(KT[0], KT[-1], 500)]))
+    profile = np.array([case.kt_profile(x)[0] for x in grid])
+    # The scan can only be worse than the true minimum, by what a grid step of 1.3 % and its 1-D search miss.
+    assert stat <= profile.min() + 1e-9
+    assert stat == pytest.approx(case.value(kt, norm), rel=1e-11)
+    near = case.kt_profile(kt)
+    assert near[0] == pytest.approx(stat, abs=1e-8)
+    assert near[1] == pytest.approx(norm, rel=1e-5)
+    lower, upper = crossings(case, grid, profile, stat + 1.0, kt, lambda x: case.kt_profile(x)[0])
+    # brentq's tolerance is 2e-12; the scan's inner search leaves 1e-8 in the statistic.
+    assert kt_lo == pytest.approx(lower, rel=1e-6)
+    assert kt_hi == pytest.approx(upper, rel=1e-6)
+
+
+@pytest.mark.parametrize("arguments", CASES)
+def test_norm_limits_are_those_of_a_dense_scan(arguments):
+    case = Case(*arguments)
+    _, _, _, norm, norm_lo, norm_hi, stat, _, _ = fit_kt_norm(case.spectra, KT)
+    temperatures = np.unique(np.concatenate([KT, np.geomspace(KT[0], KT[-1], 300)]))
+    shapes = np.array([folded(t) for t in temperatures])
+
+    def norm_profile(trial):
+        if case.statistic == "cstat":
+            expected = case.background + trial * shapes
+            values = 2.0 * (expected.sum(axis=1) - case.counts.sum())
+            filled = case.counts > 0
+            logs = np.log(case.counts[filled] / expected[:, filled])
+            values = values + 2.0 * logs @ case.counts[filled]
+        else:
+            values = np.sum((case.net - trial * shapes) ** 2 / case.variance, axis=1)
+        i = int(np.argmin(values))
+        low, high = temperatures[max(i - 1, 0)], temperatures[min(i + 1, len(temperatures) - 1)]
+        found = minimize_scalar(
+            lambda t: case.value(t, trial), bounds=(low, high), method="bounded", options={"xatol": 1e-8}
+        )
+        return min(found.fun, values[i])
+
+    grid = norm * np.unique(np.concatenate([np.linspace(0.0, 3.0, 301), np.geomspace(3.0, 3e3, 100)]))
+    profile = np.array([norm_profile(x) for x in grid])
+    lower, upper = crossings(case, grid, profile, stat + 1.0, norm, norm_profile)
+    # At a limit the profile of the norm has kinks; the scan's search over kT is good to 1e-7 in the statistic.
+    assert norm_lo == pytest.approx(lower, rel=1e-5, abs=1e-9 * norm)
+    assert norm_hi == pytest.approx(upper, rel=1e-5)
+
+
+def test_no_point_of_a_random_cloud_is_below_the_minimum():
+    rng = np.random.default_rng(11)
+    for seed in range(30):
+        counts, share = float(rng.choice([5, 30, 200, 1500])), float(rng.choice([0.05, 0.5, 0.9]))
+        case = Case("cstat", float(rng.uniform(0.3, 15.0)), counts, share, seed)
+        minima = find_minima(case.spectra)
+        best = minima.value.min()
+        k = int(np.argmin(minima.value))
+        for _ in range(300):
+            trial = int(rng.integers(len(KT) - 1)) if rng.random() < 0.5 else k
+            scale = rng.exponential(2.0) * counts / RATES[trial].sum()
+            u = rng.random()
+            assert statistic_value(case.spectra, trial, scale * (1 - u), scale * u) >= best - 1e-10
+
+
+@pytest.mark.parametrize("statistic", ["cstat", "chi2gehrels"])
+def test_derivatives_are_those_of_the_statistic(statistic):
+    case = Case(statistic, 4.0, 800, 0.2, 21)
+    k, a, b = 15, 6.0, 9.0
+    slope_a, slope_b, aa, ab, bb = statistic_derivatives(case.spectra, k, a, b)
+    step = 1e-4
+
+    def value(x, y):
+        return statistic_value(case.spectra, k, x, y)
+
+    # Central differences: error step^2 of the third derivative, and rounding / step.
+    assert slope_a == pytest.approx((value(a + step, b) - value(a - step, b)) / (2 * step), rel=1e-5, abs=1e-5)
+    assert slope_b == pytest.approx((value(a, b + step) - value(a, b - step)) / (2 * step), rel=1e-5, abs=1e-5)
+
+    def slopes(x, y):
+        return np.array(statistic_derivatives(case.spectra, k, x, y)[:2])
+
+    along_a = (slopes(a + step, b) - slopes(a - step, b)) / (2 * step)
+    along_b = (slopes(a, b + step) - slopes(a, b - step)) / (2 * step)
+    assert np.allclose(along_a, [aa, ab], rtol=1e-6)
+    assert np.allclose(along_b, [ab, bb], rtol=1e-6)
+
+
+def test_a_spectrum_equal_to_the_model_gives_its_temperature_and_norm_back():
+    for kt, norm in ((0.7, 30.0), (KT[12], 8.0), (7.3, 10.0)):
+        background = 20.0 * TEMPLATE
+        spectra = prepare_cstat(norm * folded(kt) + background, background, RATES)
+        found = fit_kt_norm(spectra, KT)
+        # The statistic is 0 there and flat: half of the digits remain in the parameters.
+        assert found[0] == pytest.approx(kt, rel=1e-7)
+        assert found[3] == pytest.approx(norm, rel=1e-7)
+        assert found[6] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_without_counts_the_norm_is_zero_and_the_temperature_unknown():
+    background = 20.0 * TEMPLATE
+    spectra = prepare_cstat(np.zeros(N_CHANNELS), background, RATES)
+    kt, kt_lo, kt_hi, norm, norm_lo, norm_hi, stat, lower_found, upper_found = fit_kt_norm(spectra, KT)
+    assert np.isnan(kt)
+    assert (kt_lo, kt_hi) == (KT[0], KT[-1])
+    assert (norm, norm_lo) == (0.0, 0.0)
+    # stat = 2 (background + norm total): the limit is where the source adds 1, at the node that adds least.
+    assert norm_hi == pytest.approx(0.5 / RATES.sum(axis=1).min(), rel=1e-9)
+    assert stat == pytest.approx(2 * background.sum(), rel=1e-12)
+    assert not lower_found
+    assert not upper_found
+
+
+def test_less_than_the_background_gives_no_source():
+    background = 200.0 * TEMPLATE
+    spectra = prepare_cstat(np.floor(background * 0.7), background, RATES)
+    kt, _, _, norm, norm_lo, norm_hi, _, lower_found, upper_found = fit_kt_norm(spectra, KT)
+    assert np.isnan(kt)
+    assert norm == norm_lo == 0.0
+    assert norm_hi > 0.0
+    assert not lower_found
+    assert not upper_found
+
+
+def test_a_best_fit_at_the_last_node_is_found_there():
+    hotter = RATES[-1] + 0.5 * (RATES[-1] - RATES[-2] * RATES[-1].sum() / RATES[-2].sum())
+    counts = 4000.0 * np.maximum(hotter, 0.0) / hotter.sum()
+    found = fit_kt_norm(prepare_cstat(counts, np.full(N_CHANNELS, 1e-3), RATES), KT)
+    assert found[0] == found[2] == KT[-1]
+    assert found[1] < KT[-1]
+    assert found[7]
+    assert not found[8]
+
+
+def test_channels_without_background_and_source_do_not_break_the_fit():
+    rates = RATES.copy()
+    rates[:, 40:] = 0.0
+    background = 50.0 * TEMPLATE
+    background[40:] = 0.0
+    counts = np.floor(8.0 * folded(5.0, rates) + background)
+    counts[50] = 1.0  # an impossible event
+    found = fit_kt_norm(prepare_cstat(counts, background, rates), KT)
+    assert np.isfinite(found[:7]).all()
+    counts[50] = 0.0
+    plain = fit_kt_norm(prepare_cstat(counts, background, rates), KT)
+    # Its expected count is Sherpa's 1e-25: it adds a constant to the statistic and moves nothing.
+    assert found[6] - plain[6] == pytest.approx(2.0 * (-1.0 + np.log(1e25)), rel=1e-9)
+    assert found[:6] == pytest.approx(plain[:6], rel=1e-7)

@@ -41,5 +41,5 @@ fi
 run cpxt-prep "$cluster/cluster.ini" --auto --continue
 run mpiexec -n 3 cpxt-fit "$cluster/cluster.ini" --resolution 2
 run cpxt-maps "$cluster/cluster.ini" --resolution 2
-run python -m cpxt_hpc.demo.compare "$cluster/cluster.ini" "$truth/demo_kT_truth.fits"
+run python -m cpxt_hpc.cli.compare "$cluster/cluster.ini" "$truth/demo_kT_truth.fits"
 printf '\nPictures: %s\n' "$cluster/main_output"

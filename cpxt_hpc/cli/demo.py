@@ -70,7 +70,7 @@ def _demo(argv: Sequence[str]) -> int:
     print(f"  cpxt-prep {ini} --auto")
     print(f"  mpiexec -n 3 cpxt-fit {ini} --resolution 2")
     print(f"  cpxt-maps {ini}")
-    print(f"  python -m cpxt_hpc.demo.compare {ini} {shlex.quote(str(products.temperature_image))}")
+    print(f"  python -m cpxt_hpc.cli.compare {ini} {shlex.quote(str(products.temperature_image))}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Fitted temperatures held against a known truth: ``python -m cpxt_hpc.demo.compare cluster.ini TRUTH_kT.fits``.
+"""Fitted temperatures held against a known truth.
 
 Circles of neighbouring pixels overlap and share photons, so the table also counts circles that do not. A
 circle belongs to a truth region where the truth has one temperature over all of it, point-spread function
@@ -7,10 +7,8 @@ included.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,13 +17,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from scipy import ndimage
 
-from cpxt_hpc.cli.command import run_command
 from cpxt_hpc.errors import MissingInput
 from cpxt_hpc.fitting.results import FIRST_STATUS_WITHOUT_VALUES
-from cpxt_hpc.io.checkpoint import read_results
-from cpxt_hpc.io.fit_input import read_fit_input
-from cpxt_hpc.io.ini import read_config
-from cpxt_hpc.layout import ClusterLayout
 from cpxt_hpc.science.grid import PixelGrid
 
 MARGIN_PIXEL = 2.0
@@ -178,25 +171,3 @@ def consistent(comparisons: Sequence[Comparison], *, sigma: float = 4.0, floor: 
         row.n_circles > 0 and abs(row.median_kev - row.kt_kev) <= sigma * row.expected_scatter_kev + floor * row.kt_kev
         for row in comparisons
     )
-
-
-def _compare(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m cpxt_hpc.demo.compare", description="Compare a temperature map with the truth."
-    )
-    parser.add_argument("ini", type=Path, metavar="cluster.ini")
-    parser.add_argument("truth", type=Path, metavar="TRUTH_kT.fits", help="image of the true temperatures [keV]")
-    arguments = parser.parse_args(argv)
-    config = read_config(arguments.ini)
-    layout = ClusterLayout(config.path.parent, config.name, config.fit.label)
-    truth = truth_on_grid(arguments.truth, read_fit_input(layout.fit_input).grid)
-    comparisons = compare(read_results(layout.fits), truth)
-    print(table(comparisons))
-    if not consistent(comparisons):
-        print("A median lies further from the truth than its scatter explains.", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(_compare, sys.argv[1:]))

@@ -17,6 +17,7 @@ from cpxt_hpc.demo.instrument import Pointing
 from cpxt_hpc.errors import MissingInput
 from cpxt_hpc.fitting.results import RESULT_DTYPE
 from cpxt_hpc.io.datafiles import response_files
+from cpxt_hpc.io.events import read_events
 
 try:
     response_files("cy18")
@@ -128,12 +129,9 @@ def test_counts_of_the_core_match_the_truth(small_demo):
     core = next(part for part in truth["components"] if part["region"] == "core")
     found = 0
     for obsid in (90001, 90002):
-        with fits.open(small_demo / f"demo/{obsid}/repro/acisf{obsid}_repro_evt2.fits") as blocks:
-            data, header = blocks["EVENTS"].data, blocks["EVENTS"].header
-            wcs = WCS(header, keysel=["pixel"], naxis=2)
-            assert wcs.wcs.ctype[0] == "RA---TAN"
-            x, y = wcs.all_world2pix(truth["ra"], truth["dec"], 1)
-            found += np.sum(np.hypot(data["x"] - x, data["y"] - y) * 0.492 < core["outer_arcsec"])
+        events = read_events(small_demo / f"demo/{obsid}/repro/acisf{obsid}_repro_evt2.fits")
+        x, y = events.wcs().all_world2pix(truth["ra"], truth["dec"], 1)
+        found += np.sum(np.hypot(events["x"] - x, events["y"] - y) * 0.492 < core["outer_arcsec"])
     # The point-spread function moves less than 5 % over the edge; gaps may take some; Poisson 4 sigma.
     expected = core["expected_counts_0p3_12"]
     assert 0.75 * expected - 4 * np.sqrt(expected) < found < 1.05 * expected + 4 * np.sqrt(expected)

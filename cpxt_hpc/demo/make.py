@@ -18,7 +18,7 @@ from cpxt_hpc.demo.truth import write_truth
 from cpxt_hpc.errors import ConfigError
 from cpxt_hpc.io.atomic import replacing, write_text
 from cpxt_hpc.io.datafiles import response_files
-from cpxt_hpc.io.ogip import read_arf, read_rmf
+from cpxt_hpc.io.ogip import read_responses
 from cpxt_hpc.layout import ClusterLayout
 
 COUNTS_PER_KS = 4300.0
@@ -122,7 +122,7 @@ def make_demo(
     observations = demo_observations(cluster, exposure_ks=exposure_ks, obsids=obsids, seed=seed)
 
     arf_file, rmf_file = response_files("cy18")
-    arf, rmf = read_arf(arf_file), read_rmf(rmf_file)
+    arf, rmf = read_responses(arf_file, rmf_file)
     rates = plasma_rates(
         arf, rmf, np.array([region.kt_kev for region in cluster.regions]),
         redshift=cluster.redshift, nh_1e22=cluster.nh_1e22, abundance=cluster.abundance,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cpxt_hpc.fitting.xspec import evaluate_additive
-from cpxt_hpc.io.ogip import Arf, Rmf
 from cpxt_hpc.science.events import PI_CHANNEL_EV
-from cpxt_hpc.science.response import fold
+from cpxt_hpc.science.response import EffectiveArea, Redistribution, fold
 
 N_CHANNELS = 1024
 BAND_KEV = (0.3, 12.0)
@@ -36,20 +35,23 @@ def _in_band(spectrum: np.ndarray) -> np.ndarray:
 
 
 def plasma_rates(
-    arf: Arf, rmf: Rmf, kt_kev: np.ndarray, *, redshift: float, nh_1e22: float, abundance: float
+    arf: EffectiveArea, rmf: Redistribution, kt_kev: np.ndarray, *, redshift: float, nh_1e22: float, abundance: float
 ) -> np.ndarray:
     """Folded phabs*apec spectra for norm 1, shape (n_kt, 1024) [count/s/channel], zero outside 0.3-12 keV."""
-    edges = np.append(arf.energy_lo_kev, arf.energy_hi_kev[-1])
     nodes = evaluate_additive(
-        edges, np.asarray(kt_kev, dtype=float), abundances=(abundance,), redshift=redshift, nh_1e22=nh_1e22
+        arf.energy_edges_kev,
+        np.asarray(kt_kev, dtype=float),
+        abundances=(abundance,),
+        redshift=redshift,
+        nh_1e22=nh_1e22,
     )
     return np.array([_in_band(fold(photons, arf, rmf)) for photons in nodes.photons[0]])
 
 
-def power_law_shape(arf: Arf, rmf: Rmf, photon_index: float) -> np.ndarray:
+def power_law_shape(arf: EffectiveArea, rmf: Redistribution, photon_index: float) -> np.ndarray:
     """Probability of each channel for a power law seen through the mirror, shape (1024,)."""
-    middle = 0.5 * (arf.energy_lo_kev + arf.energy_hi_kev)
-    photons = middle**-photon_index * (arf.energy_hi_kev - arf.energy_lo_kev)
+    edges = arf.energy_edges_kev
+    photons = (0.5 * (edges[:-1] + edges[1:])) ** -photon_index * np.diff(edges)
     spectrum = _in_band(fold(photons, arf, rmf))
     return spectrum / spectrum.sum()
 

@@ -78,9 +78,7 @@ def read_events(path: Path, *, obsid: int | None = None, blank_sky: bool = False
     """
     path = Path(path)
     with open_fits(path, "event file") as hdus:
-        table = next((block for block in hdus if block.name.upper() == "EVENTS"), None)
-        if table is None or not isinstance(table, fits.BinTableHDU):
-            raise DataError(f"{path}: has no EVENTS table. Expected a Chandra level-2 event file.")
+        table = _events_table(hdus, path)
         header = hdus[0].header.copy()
         header.update(table.header)
         columns = _read_columns(table, path)
@@ -97,6 +95,12 @@ def read_events(path: Path, *, obsid: int | None = None, blank_sky: bool = False
     exposure_s = _exposures(header, ccds, good_times, dtcor, path)
     described = {key: header[key] for key in OBSERVATION_KEYWORDS if header.get(key) is not None}
     return EventList(found, columns, *coordinates, good_times, exposure_s, dtcor, described)
+
+
+def read_tangent_point(path: Path) -> tuple[float, float]:
+    """Tangent point of an event file's sky pixels, RA and Dec [deg]; errors as of `read_events`."""
+    with open_fits(path, "event file") as hdus:
+        return _sky_coordinates(_events_table(hdus, path), path)[:2]
 
 
 def write_events(path: Path, events: EventList, history: Iterable[str] = ()) -> None:
@@ -150,6 +154,13 @@ def write_events(path: Path, events: EventList, history: Iterable[str] = ()) -> 
         fits.HDUList(blocks).writeto(temporary, overwrite=True)
 
 
+def _events_table(hdus: fits.HDUList, path: Path) -> fits.BinTableHDU:
+    table = next((block for block in hdus if block.name.upper() == "EVENTS"), None)
+    if not isinstance(table, fits.BinTableHDU):
+        raise DataError(f"{path}: has no EVENTS table. Expected a Chandra level-2 event file.")
+    return table
+
+
 def _read_columns(table: fits.BinTableHDU, path: Path) -> dict[str, np.ndarray]:
     by_name = {name.lower(): name for name in table.columns.names}
     columns = {name: native(table.data[by_name[name]]) for name in COLUMNS if name in by_name}
@@ -186,6 +197,8 @@ def _sky_coordinates(
     table: fits.BinTableHDU, path: Path
 ) -> tuple[float, float, tuple[float, float], tuple[float, float]]:
     names = [name.lower() for name in table.columns.names]
+    if "x" not in names or "y" not in names:
+        raise DataError(f"{path}: has no columns x, y (sky pixels). Expected level-2 events.")
     header = table.header
     found = []
     for name, kind in (("x", "RA---TAN"), ("y", "DEC--TAN")):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import io
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -39,16 +41,25 @@ def open_fits(path: Path, what: str) -> Iterator[fits.HDUList]:
             # Astropy only warns of a truncated file and goes on without the missing blocks.
             warnings.filterwarnings("error", category=AstropyUserWarning)
             warnings.filterwarnings("ignore", category=VerifyWarning)
-            with fits.open(path, memmap=False, lazy_load_hdus=False) as hdus:
+            with fits.open(_content(path), memmap=False, lazy_load_hdus=False) as hdus:
                 yield hdus
     except FileNotFoundError as error:
         raise MissingInput(f"{path}: this {what} does not exist.") from error
     except PermissionError as error:
         raise MissingInput(f"{path}: this {what} may not be read. Get read permission.") from error
-    except (OSError, EOFError, zlib.error, AstropyUserWarning, VerifyError, TypeError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, AstropyUserWarning, VerifyError, TypeError, ValueError, KeyError) as error:
         raise DataError(
             f"{path}: not a readable FITS {what} ({error}); damaged or truncated? Fetch or make it again."
         ) from error
+
+
+def _content(path: Path) -> Path | io.BytesIO:
+    """What astropy opens; gzip'ed files unpacked here, as astropy takes a stream that breaks off for a shorter file."""
+    with open(path, "rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            return path
+        stream.seek(0)
+        return io.BytesIO(gzip.decompress(stream.read()))
 
 
 def native(array: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ def write_image(
     unit: str,
     header: HeaderCards | None = None,
     history: Iterable[str] = (),
+    parts: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write one image into the primary block of a FITS file.
 
@@ -43,6 +44,8 @@ def write_image(
     header : mapping, optional
         Further keywords: a value, or a pair (value, comment).
     history : iterable of str
+    parts : mapping of str to ndarray, shape (ny, nx), optional
+        Images of the same unit that the first one is the sum of; written as named extensions.
 
     Raises
     ------
@@ -51,9 +54,11 @@ def write_image(
     OutputError
         The file cannot be written.
     """
-    block = fits.PrimaryHDU(_storable(data, grid), header=_image_header(grid, unit, header, history))
+    blocks = [fits.PrimaryHDU(_storable(data, grid), header=_image_header(grid, unit, header, history))]
+    for name, part in (parts or {}).items():
+        blocks.append(fits.ImageHDU(_storable(part, grid), header=_image_header(grid, unit, None, ()), name=name))
     with replacing(path) as temporary:
-        fits.HDUList([block]).writeto(temporary, overwrite=True)
+        fits.HDUList(blocks).writeto(temporary, overwrite=True)
 
 
 def read_image(path: Path) -> tuple[np.ndarray, PixelGrid, fits.Header]:
@@ -105,7 +110,7 @@ def write_images(
 
 
 def read_images(path: Path) -> tuple[dict[str, np.ndarray], PixelGrid, fits.Header]:
-    """Read what `write_images` wrote.
+    """Read what `write_images` wrote, or the parts that `write_image` wrote.
 
     Returns
     -------

@@ -14,6 +14,8 @@ from scipy import ndimage
 
 from cpxt_hpc.errors import DataError
 from cpxt_hpc.science.events import EventList, detector_group
+from cpxt_hpc.science.grid import PixelGrid
+from cpxt_hpc.science.images import weighted_counts_image
 
 PARTICLE_BAND_EV = (9500.0, 12000.0)
 
@@ -125,6 +127,37 @@ def background_scales(observation: EventList, blank: EventList) -> dict[str, Bac
             value, value * np.sqrt(variance), n_observation, n_blank, value / exposure_ratio
         )
     return scales
+
+
+def blank_sky_images(
+    observation: EventList, blank: EventList, grid: PixelGrid, chosen: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Weighted blank-sky counts in each pixel by detector group.
+
+    Parameters
+    ----------
+    observation, blank : EventList
+    grid : PixelGrid
+    chosen : ndarray of bool, shape (n_blank_events,)
+        Which blank-sky events count: an energy band.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (ny, nx)
+    """
+    per_event = event_weights(blank, blank_sky_weights(observation, blank))
+    images = {}
+    for group, ccds in detector_groups(observation.ccds).items():
+        own = chosen & np.isin(blank["ccd_id"], ccds)
+        images[group] = weighted_counts_image(blank.select(own), grid, per_event[own])
+    return images
+
+
+def scaled_blank_sky(observation: EventList, blank: EventList, grid: PixelGrid, chosen: np.ndarray) -> np.ndarray:
+    """Expected background [count/pixel], unsmoothed: blank-sky counts times the scale of their group, summed."""
+    scales = background_scales(observation, blank)
+    images = blank_sky_images(observation, blank, grid, chosen)
+    return np.sum([scales[group].value * image for group, image in images.items()], axis=0)
 
 
 def smoothed_background(

@@ -114,7 +114,7 @@ work_folder() {  # a temporary folder without blanks from which programs may be 
 
 stamp_text() {  # stamp_text PYTHON MPI: all that the environment depends on
     printf 'repository %s\nenvironment %s\ncache %s\nciao %s\npython %s\nmpi %s\nrecipe %s\n' \
-        "$REPO" "$VENV" "$CACHE" "${ASCDS_INSTALL:-}" "$1" "$2" \
+        "$REPO" "$VENV" "$CACHE" "$CIAO" "$1" "$2" \
         "$(cat "$REPO"/{setup.cfg,pyproject.toml,jobscripts/setup.sh,jobscripts/build_sherpa.sh,jobscripts/setup_tables.py} | sha256sum | cut -c1-64)"
 }
 
@@ -128,8 +128,18 @@ tables_are_good() {
     [ -n "$sums" ] && (cd "$TABLES" 2>/dev/null && printf '%s\n' "$sums" | sha256sum --quiet -c >/dev/null 2>&1)
 }
 
+find_ciao() {  # CIAO: the folder of the CIAO whose Sherpa the environment uses, empty for our own Sherpa
+    CIAO=''
+    if [ -z "${ASCDS_INSTALL:-}" ]; then
+        CIAO=$(stamp_value ciao)  # an environment that was made under CIAO stays as it is
+    elif "${PYTHON:-python3}" -c 'import sys, importlib.util as u
+sys.exit(not (u.find_spec("sherpa") and sys.prefix == sys.base_prefix))' 2>/dev/null; then
+        CIAO=$ASCDS_INSTALL
+    fi
+}
+
 sherpa_is_installed() {
-    [ -n "${ASCDS_INSTALL:-}" ] && [ "$(stamp_value ciao)" = "$ASCDS_INSTALL" ] && return
+    [ -z "$CIAO" ] || return 0
     compgen -G "$VENV/lib/python3*/site-packages/sherpa/astro/xspec/_xspec*.so" >/dev/null &&
         compgen -G "$VENV/lib/python3*/site-packages/xspectrampoline/LibXSPEC*/lib" >/dev/null
 }
@@ -183,7 +193,7 @@ python_is_usable() {  # python_is_usable COMMAND: sets WHY_NOT
         *) WHY_NOT="$1 is Python $version"; return 1 ;;
     esac
     "$1" -c 'import ensurepip, venv' 2>/dev/null || { WHY_NOT="$1 has no venv module"; return 1; }
-    if [ -z "$CIAO_SHERPA" ]; then
+    if [ -z "$CIAO" ]; then
         "$1" -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
             { WHY_NOT="$1 has no Python.h"; return 1; }
     fi
@@ -196,7 +206,7 @@ make_environment() {
             fail 2 "$VENV exists and was not made by this script; remove it, or give another folder by CPXT_VENV."
         rm -rf "$VENV" 2>>"$LOG" || fail 6 "cannot remove the unfinished environment $VENV; remove it by hand."
     fi
-    [ -z "$CIAO_SHERPA" ] || options=(--system-site-packages)
+    [ -z "$CIAO" ] || options=(--system-site-packages)
     [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
     for candidate in "${candidates[@]}"; do
         if python_is_usable "$candidate"; then
@@ -278,11 +288,12 @@ main() {
         *) fail 2 "unknown argument '$1'; it takes none but --help, settings are environment variables." ;;
     esac
     settle_paths
+    find_ciao
     if environment_is_complete; then
         say "all in place: $VENV"
         exit 0
     fi
-    unset PYTHONPATH PYTHONHOME HEADAS LDFLAGS PIP_TARGET PIP_PREFIX
+    unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX
     export PIP_USER=0 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONNOUSERSITE=1
 
     writable_folder "$CACHE/logs" "the cache" CPXT_CACHE
@@ -298,17 +309,16 @@ main() {
     LOG=$CACHE/logs/setup-$(date +%Y%m%d-%H%M%S)-$$.log
     : > "$LOG"
     work_folder
-
-    CIAO_SHERPA=''
-    if [ -n "${ASCDS_INSTALL:-}" ] && "${PYTHON:-python3}" -c 'import sherpa.astro.ui' >>"$LOG" 2>&1; then
-        CIAO_SHERPA=$ASCDS_INSTALL
-        say "uses the Sherpa of CIAO in $ASCDS_INSTALL"
+    if [ -n "$CIAO" ]; then
+        [ -n "${ASCDS_INSTALL:-}" ] ||
+            fail 3 "$VENV uses the Sherpa of CIAO in $CIAO, which is not started; start CIAO, or remove that environment to get one without CIAO."
+        say "uses the Sherpa of CIAO in $CIAO"
     fi
 
     local tag
     tag=$(python_tag "$VENV/bin/python")
     if [ -f "$STAMP" ] && [ ! -e "$BEGUN" ] && [ -n "$tag" ] && [ "$(stamp_value python)" = "$tag" ] &&
-        [ "$(stamp_value environment)" = "$VENV" ] && [ "$(stamp_value ciao)" = "${ASCDS_INSTALL:-}" ] &&
+        [ "$(stamp_value environment)" = "$VENV" ] && [ "$(stamp_value ciao)" = "$CIAO" ] &&
         { [ -z "${PYTHON:-}" ] || [ "$(python_tag "$PYTHON")" = "$tag" ]; }; then
         say "updates $VENV"
         UPDATES=yes
@@ -329,7 +339,7 @@ main() {
 
     SHERPA_FOLDER=$CACHE/wheels/sherpa-$SHERPA_VERSION-xspectrampoline-$XSPECTRAMPOLINE_VERSION-${tag#* }-$(getconf GNU_LIBC_VERSION | tr -c 'A-Za-z0-9.\n' '-')
     local sherpa_wanted=''
-    if [ -z "$CIAO_SHERPA" ] && ! { [ -n "$UPDATES" ] && sherpa_is_installed; }; then
+    if [ -z "$CIAO" ] && ! { [ -n "$UPDATES" ] && sherpa_is_installed; }; then
         sherpa_wanted=yes
         if ! sherpa_wheel_is_good; then
             compiler_is_there || fail 3 "no working C++ compiler (${CXX:-c++, g++}); install g++, load a compiler module, or set CXX."

@@ -9,6 +9,9 @@ from cpxt_hpc.science.grid import PixelGrid
 
 BROAD_BAND_EV = (500.0, 7000.0)
 
+_ROUNDING = 1e-4
+"""Share of a channel that an edge may be off by, so that one stored in single precision only touches the band."""
+
 
 def weighted_counts_image(events: EventList, grid: PixelGrid, weights: np.ndarray) -> np.ndarray:
     """Sum of the weights of the events in each pixel, float64, shape (ny, nx)."""
@@ -23,9 +26,12 @@ def flux_image(counts: np.ndarray, background: np.ndarray, exposure: np.ndarray)
 
 
 def band_channels(low_kev: float, high_kev: float) -> tuple[int, int]:
-    """First and last PI channel that lie wholly inside an energy band; channel n ends at n x 14.6 eV."""
-    first = int(np.ceil(low_kev * 1000.0 / PI_CHANNEL_EV - 1e-6)) + 1
-    last = int(np.floor(high_kev * 1000.0 / PI_CHANNEL_EV + 1e-6))
+    """First and last PI channel that overlap an energy band, as a fit in that band uses them.
+
+    Channel n holds (n - 1) x 14.6 eV to n x 14.6 eV; one that only touches the band is not in it.
+    """
+    first = int(np.floor(low_kev * 1000.0 / PI_CHANNEL_EV + _ROUNDING)) + 1
+    last = int(np.ceil(high_kev * 1000.0 / PI_CHANNEL_EV - _ROUNDING))
     return first, last
 
 

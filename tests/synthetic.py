@@ -32,11 +32,11 @@ def channel_energies(n_channels: int) -> np.ndarray:
     return 0.5 * (edges[1:] + edges[:-1])
 
 
-def made_up_nodes(n_channels: int, *, gain: float = 1.0) -> np.ndarray:
+def made_up_nodes(n_channels: int) -> np.ndarray:
     """Count rates for norm 1 at abundance 0 and 1, shape (2, n_nodes, n_channels): 50 count/s at 6 keV."""
     energy = channel_energies(n_channels)
     kt = temperature_nodes()[:, None]
-    area = gain * np.exp(-1.3 / energy**2) / (1.0 + (energy / 5.0) ** 4)
+    area = np.exp(-1.3 / energy**2) / (1.0 + (energy / 5.0) ** 4)
     continuum = kt**-0.5 * np.exp(-energy / kt) * (energy / kt) ** -0.3 / energy
     iron_l = np.exp(-0.5 * ((energy - 0.95) / 0.12) ** 2) * np.exp(-0.5 * (np.log(kt / 1.1) / 0.6) ** 2)
     iron_k = np.exp(-0.5 * ((energy - 5.6) / 0.08) ** 2) * np.exp(-0.5 * (np.log(kt / 6.0) / 0.9) ** 2)
@@ -67,6 +67,7 @@ def make_fit_input(
     background_share: float = 0.15,
     abundance: float = 0.3,
     radius_pixel: float = 4.0,
+    plasma: np.ndarray | None = None,
 ) -> FitInput:
     """A fit input with events drawn from a known cluster.
 
@@ -89,6 +90,8 @@ def make_fit_input(
     abundance : float
     radius_pixel : float
         Radius of the innermost regions; it grows outwards up to three times that.
+    plasma : ndarray, shape (2, n_nodes, n_channels), optional
+        Count rates for norm 1 at abundance 0 and 1 at the `temperature_nodes`, in place of the made-up ones.
 
     Returns
     -------
@@ -101,7 +104,8 @@ def make_fit_input(
     row, column = np.mgrid[:ny, :nx]
     distance = np.hypot(row - (ny - 1) / 2, column - (nx - 1) / 2)
     shape = (1.0 + (distance / (0.25 * min(ny, nx))) ** 2) ** -1.0
-    nodes = made_up_nodes(n_channels)
+    nodes = made_up_nodes(n_channels) if plasma is None else plasma
+    n_channels = nodes.shape[2]
     templates = background_templates(n_channels)
     exposure_s = 4.0e4
     central = distance <= radius_pixel
@@ -121,7 +125,7 @@ def make_fit_input(
             kt_image=kt_image,
             background_level=background_level,
             exposure_s=exposure_s * (1.0 - 0.25 * j / max(n_obs, 1)),
-            nodes=made_up_nodes(n_channels, gain=1.0 - 0.07 * j),
+            nodes=(1.0 - 0.07 * j) * nodes,
             templates=templates,
             abundance=abundance,
         )

@@ -221,8 +221,7 @@ def test_real_spectra_give_what_sherpa_and_xspec_give(real_nodes, tmp_path, case
     answer = json.loads(ended.stdout.rsplit("ANSWER ", 1)[1])
     assert answer["n"] == len(counts)
     ours = [value_at(spectra, *point, kt_nodes) for point in points]
-    # XSPEC's apec departs from linear by up to 1e-7 between AtomDB's temperatures.
-    assert ours == pytest.approx(answer["points"], rel=3e-7)
+    assert ours == pytest.approx(answer["points"], rel=1e-9)
     assert stat <= answer["stat"] + 1e-6
     same_minimum = answer["stat"] - stat < 1e-3 and lower_found and upper_found
     assert same_minimum or case == "four"

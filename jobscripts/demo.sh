@@ -32,14 +32,25 @@ run() {
 
 cluster=$dir/demo
 truth=$dir/demo_truth
-if [ ! -e "$truth/truth.json" ] || [ -e "$truth/.unfinished" ]; then
+if [ ! -e "$truth" ] || [ -e "$truth/.unfinished" ]; then
     run cpxt-demo "$dir"
 fi
 if [ ! -e "$cluster/cluster.ini" ]; then
-    run cpxt-init --cluster_name demo --obsids 90001 90002 --nH 0.05 --redshift 0.1 --abundance 0.3 --data-dir "$dir"
+    # shellcheck disable=SC2046  # the flags are words without blanks
+    run cpxt-init --cluster_name demo --data-dir "$dir" $(python - "$truth/truth.json" <<'FLAGS'
+import json
+import sys
+truth = json.load(open(sys.argv[1], encoding="utf-8"))
+obsids = [str(observation["obsid"]) for observation in truth["observations"]]
+print("--obsids", *obsids, "--nH", truth["nH_1e22"], "--redshift", truth["redshift"])
+print("--abundance", truth["abundance"])
+FLAGS
+    )
 fi
-run cpxt-prep "$cluster/cluster.ini" --auto --continue
+run cpxt-prep "$cluster/cluster.ini" --auto
 run mpiexec -n 3 cpxt-fit "$cluster/cluster.ini" --resolution 2
 run cpxt-maps "$cluster/cluster.ini" --resolution 2
-run python -m cpxt_hpc.cli.compare "$cluster/cluster.ini" "$truth/demo_kT_truth.fits"
+code=0
+run python -m cpxt_hpc.cli.compare "$cluster/cluster.ini" "$truth/demo_kT_truth.fits" || code=$?
 printf '\nPictures: %s\n' "$cluster/main_output"
+exit "$code"

@@ -14,7 +14,8 @@ import numpy as np
 from cpxt_hpc.fitting.model import FitInput, ObservationInput, RegionTable
 from cpxt_hpc.science.grid import PixelGrid
 
-KEV_PER_KELVIN = 8.617333262e-8
+KEV_PER_KELVIN = 8.617385e-8
+"""As AtomDB has it (CODATA 1986), so that real spectra at these temperatures are its nodes."""
 LOWEST_KT_KEV, HIGHEST_KT_KEV = 0.1, 64.0
 BLANK_SCALE = (0.25, 0.2)
 GROUPS = ("fi", "bi")

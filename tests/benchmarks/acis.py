@@ -30,8 +30,6 @@ def acis_nodes() -> tuple[np.ndarray, np.ndarray]:
         Channel numbers.
     """
     area, redistribution = read_responses(*response_files("cy18"))
-    photons = evaluate_additive(
-        area.energy_edges_kev, temperature_nodes(), redshift=REDSHIFT, nh_1e22=NH_1E22
-    ).photons
+    photons = evaluate_additive(area.energy_edges_kev, temperature_nodes(), redshift=REDSHIFT, nh_1e22=NH_1E22).photons
     band = channels_in_band(redistribution, *BAND_KEV)
     return fold(photons, area, redistribution)[..., band], redistribution.channel[band]

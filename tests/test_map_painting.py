@@ -101,29 +101,3 @@ def test_bad_arguments_are_refused():
         maps.belongs_to_resolution(np.array([0]), np.array([0]), 0)
     with pytest.raises(ValueError, match="no fitted pixels"):
         maps.resolution_of(np.array([], int), np.array([], int))
-
-
-def test_disc_sums_agree_with_a_sum_over_the_pixels_within_the_radius():
-    rng = np.random.default_rng(1)
-    image = rng.poisson(3.0, (23, 31)).astype(float)
-    iy, ix = everywhere(image.shape)
-    radius = rng.integers(0, 120, iy.size) * 0.125
-    y, x = np.indices(image.shape)
-    brute = [
-        image[(y - cy) ** 2 + (x - cx) ** 2 <= r * r].sum() for cy, cx, r in zip(iy, ix, radius, strict=True)
-    ]
-    np.testing.assert_array_equal(maps.disc_sums(image, iy, ix, radius), brute)
-
-
-def test_smoothing_recovers_a_flat_surface_brightness_across_exposure_steps_and_holes():
-    """Net counts made of one rate times the exposure give that rate everywhere, chip gap and mask or not."""
-    shape = (30, 40)
-    exposure = np.full(shape, 2e4)
-    exposure[:, 15:18] = 5e3
-    exposure[10:14, 25:30] = 0.0
-    background = exposure * 2e-6
-    counts = exposure * 3e-4 + background
-    iy, ix = np.nonzero(exposure)
-    smoothed = maps.smoothed_surface_brightness(counts, background, exposure, iy, ix, np.full(len(iy), 4.0))
-    np.testing.assert_allclose(smoothed[exposure > 0], 3e-4, rtol=1e-12)
-    assert np.isnan(smoothed[exposure == 0]).all()

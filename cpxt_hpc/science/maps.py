@@ -1,4 +1,4 @@
-"""Maps from fits of overlapping circles: which fit each pixel shows, and sums over the circles.
+"""Maps from fits of overlapping circles: which fit each pixel shows.
 
 A fit belongs to the pixel at its circle's centre. Fits at resolution 1, 2, 3 stand at the pixels whose both
 indices are multiples of 5, 3, 1, and each is painted as a block of 5x5, 3x3, 1x1 pixels centred on its own
@@ -129,66 +129,3 @@ def paint_integers(values: np.ndarray, rows: np.ndarray, *, nothing: int) -> np.
     known = rows != NO_ROW
     image[known] = np.asarray(values)[rows[known]]
     return image
-
-
-def disc_sums(image: np.ndarray, iy: np.ndarray, ix: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Sum of an image over each region's circle: the pixels whose centre lies within the radius.
-
-    Parts of a circle outside the image add nothing.
-
-    Parameters
-    ----------
-    image : ndarray, shape (ny, nx)
-    iy, ix : ndarray of int, shape (n,)
-        Centres [pixel].
-    radius : ndarray of float, shape (n,)
-        Radii [pixel]; of 0 the centre alone is summed.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-    """
-    ny, nx = image.shape
-    iy, ix = np.asarray(iy, dtype=np.int64), np.asarray(ix, dtype=np.int64)
-    radius = np.asarray(radius, dtype=float)
-    row_sums = np.zeros((ny, nx + 1))
-    np.cumsum(image, axis=1, dtype=float, out=row_sums[:, 1:])
-    total = np.zeros(len(iy))
-    reach = int(np.floor(radius.max())) if len(radius) else 0
-    for dy in range(-reach, reach + 1):
-        y = iy + dy
-        touched = np.flatnonzero((np.abs(dy) <= radius) & (y >= 0) & (y < ny))
-        half = np.floor(np.sqrt(radius[touched] ** 2 - dy**2)).astype(np.int64)
-        first = np.clip(ix[touched] - half, 0, nx)
-        beyond = np.clip(ix[touched] + half + 1, 0, nx)
-        total[touched] += row_sums[y[touched], beyond] - row_sums[y[touched], first]
-    return total
-
-
-def smoothed_surface_brightness(
-    counts: np.ndarray,
-    background: np.ndarray,
-    exposure_s: np.ndarray,
-    iy: np.ndarray,
-    ix: np.ndarray,
-    radius: np.ndarray,
-) -> np.ndarray:
-    """Surface brightness smoothed by the adaptive circles: net counts over exposure, summed over each circle.
-
-    Parameters
-    ----------
-    counts, background, exposure_s : ndarray, shape (ny, nx)
-        Counts, expected background [count/pixel] and exposure [s]; all zero where masked.
-    iy, ix, radius : ndarray, shape (n,)
-        The circles [pixel], one at each pixel to be filled.
-
-    Returns
-    -------
-    ndarray of float64, shape (ny, nx)
-        Count rate per image pixel [count/s/pixel]; NaN at pixels without a circle or without exposure.
-    """
-    net = disc_sums(np.asarray(counts, dtype=float) - background, iy, ix, radius)
-    exposure = disc_sums(exposure_s, iy, ix, radius)
-    smoothed = np.full(np.shape(counts), np.nan)
-    smoothed[iy, ix] = np.divide(net, exposure, out=np.full(len(net), np.nan), where=exposure > 0)
-    return smoothed

@@ -335,7 +335,6 @@ def shape_fault(fit_input: FitInput) -> str:
                 {
                     "pixel_start": (n_pixels + 1,),
                     "blank_pixel_start": (n_pixels + 1,),
-                    "blank_scale": (n_groups,),
                     "blank_group": np.shape(observation.blank_channel),
                     "exposure_fraction": fit_input.grid.shape,
                     "background_counts": (n_groups, *fit_input.grid.shape),

@@ -1,0 +1,239 @@
+"""Stage 5: draw the circles, fold the model, and pack everything that the fit needs into one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cpxt_hpc.errors import ConfigError, DataError
+from cpxt_hpc.fitting.model import FitInput, ObservationInput, RegionTable
+from cpxt_hpc.fitting.nodes import FoldedNodes, fold_nodes
+from cpxt_hpc.io.command_list import write_command_list
+from cpxt_hpc.io.fit_input import write_fit_input
+from cpxt_hpc.io.images import read_image, write_image
+from cpxt_hpc.io.ogip import read_responses
+from cpxt_hpc.science.binning import adaptive_radii, circle_sums, region_pixels, signal_to_noise
+from cpxt_hpc.science.brightness_weights import brightness_weights
+from cpxt_hpc.science.grid import PixelGrid
+from cpxt_hpc.science.response import channels_in_band
+from cpxt_hpc.stages.base import Stage, StageContext
+from cpxt_hpc.stages.pack import pack_observation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class MapImages:
+    """Images of stage 4, all observations together, all zero outside the mask; shape (ny, nx)."""
+
+    grid: PixelGrid
+    mask: np.ndarray
+    counts: np.ndarray
+    background: np.ndarray
+    exposure_s: np.ndarray
+
+
+def run(context: StageContext) -> None:
+    """Make the regions, the command list, the maps of the binning and the fit's input."""
+    layout, config = context.layout, context.config
+    images = _read_images(context)
+    radius = _circles(context, images)
+    number, iy, ix = region_pixels(radius)
+    n_regions = len(number)
+    regions = RegionTable(
+        number, iy, ix, radius[iy, ix], np.zeros(n_regions + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
+    )
+    channel, nodes = _folded_model(context)
+    observations = tuple(
+        pack_observation(config, layout.observation(obsid), images.grid, images.mask, channel, rates)
+        for obsid, rates in zip(config.obsids, nodes.rates, strict=True)
+    )
+    weights = brightness_weights(
+        images.counts, images.background, images.exposure_s, images.mask,
+        max_radius_pixel=config.binning.max_radius_pixel,
+    )
+    fit_input = FitInput(
+        name=config.name,
+        grid=images.grid,
+        regions=regions,
+        observations=observations,
+        surface_brightness=weights.astype(np.float32),
+        kt_nodes_kev=nodes.kt_kev,
+        abundance=float(config.cluster.abundance),
+        settings=_settings(context, channel, nodes, observations, weights),
+        binning_digest=_binning_digest(context, images, radius),
+    )
+    _write_maps(context, images, radius)
+    write_command_list(layout.commands, number, os.path.abspath(config.path))
+    write_fit_input(layout.fit_input, fit_input)
+    logger.info(
+        "%s: %.1f MB, %d channels, %d temperatures", layout.fit_input, layout.fit_input.stat().st_size / 1e6,
+        len(channel), len(nodes.kt_kev),
+    )
+
+
+def _read_images(context: StageContext) -> MapImages:
+    layout = context.layout
+    mask, grid, _ = read_image(layout.mask)
+    others = []
+    for path in (layout.counts, layout.background, layout.exposure):
+        data, own_grid, _ = read_image(path)
+        if own_grid != grid:
+            raise DataError(f"{path}: not on the grid of {layout.mask}. Run stage 4 (crop) again.")
+        others.append(np.where(mask > 0, data, 0))
+    return MapImages(grid, mask > 0, *others)
+
+
+def _circles(context: StageContext, images: MapImages) -> np.ndarray:
+    """Radius of each pixel's circle; at least one must reach the target."""
+    binning, target = context.config.binning, context.config.cluster.signal_to_noise
+    radius = adaptive_radii(
+        images.counts, images.background, images.mask,
+        snr_target=target, max_radius_pixel=binning.max_radius_pixel, snr=binning.snr,
+    )
+    n_mask, found = np.count_nonzero(images.mask), radius[radius > 0]
+    if found.size == 0:
+        whole = signal_to_noise(images.counts.sum(), images.background.sum(), snr=binning.snr)
+        raise ConfigError(
+            f"[cluster] signal_to_noise = {target:g}: no circle of up to {binning.max_radius_pixel:g} pixels reaches "
+            f"it; the whole map has {float(whole):.1f}. Lower it."
+        )
+    logger.info(
+        "%d regions; %d of %d pixels in the mask reach a signal to noise of %g; radii %.3f to %.3f pixels, median %.3f",
+        found.size, found.size, n_mask, target, found.min(), found.max(), np.median(found),
+    )
+    return radius
+
+
+def _folded_model(context: StageContext) -> tuple[np.ndarray, FoldedNodes]:
+    """Numbers of the fitted channels, the same for all observations, and the model folded into them."""
+    config, fit = context.config, context.config.fit
+    responses, kept, channel, first_rmf = [], [], None, None
+    for observation in map(context.layout.observation, config.obsids):
+        area, redistribution = read_responses(observation.arf, observation.rmf)
+        inside = channels_in_band(redistribution, fit.energy_min_kev, fit.energy_max_kev)
+        own = redistribution.channel[inside]
+        if channel is None:
+            channel, first_rmf = own, observation.rmf
+        if not np.array_equal(own, channel):
+            raise DataError(
+                f"{observation.rmf}: channels {own[0]} to {own[-1]} lie in {fit.energy_min_kev:g} to "
+                f"{fit.energy_max_kev:g} keV, in {first_rmf} channels {channel[0]} to {channel[-1]}. "
+                "All responses must have the same EBOUNDS."
+            )
+        responses.append((area, redistribution))
+        kept.append(inside)
+    nodes = fold_nodes(
+        responses,
+        kept,
+        redshift=config.cluster.redshift,
+        nh_1e22=config.nh_1e22,
+        absorption=fit.absorption,
+        abundance_table=fit.abundance_table,
+        cross_sections=fit.cross_sections,
+        apec_root=fit.apec_root or None,
+    )
+    return channel, nodes
+
+
+def _write_maps(context: StageContext, images: MapImages, radius: np.ndarray) -> None:
+    layout, grid = context.layout, images.grid
+    cards = {
+        "SNRGOAL": (context.config.cluster.signal_to_noise, "signal to noise that circles reach"),
+        "SNRTYPE": (context.config.binning.snr, "background: (C-B)/sqrt(C+B); counts: sqrt(C)"),
+    }
+    counts, background, exposure_s = (
+        circle_sums(image, radius) for image in (images.counts, images.background, images.exposure_s)
+    )
+    found = radius > 0
+    brightness = np.full(grid.shape, np.nan)
+    np.divide(counts - background, exposure_s * grid.pixel_area_arcmin2, out=brightness, where=found & (exposure_s > 0))
+    reached = signal_to_noise(counts, background, snr=context.config.binning.snr)
+    write_image(layout.scale_map, radius, grid, unit="pixel", header=cards)
+    write_image(layout.snr_map, np.where(found, reached, np.nan), grid, unit="", header=cards)
+    write_image(layout.acb_surface_brightness, brightness, grid, unit="count/s/arcmin2", header=cards)
+
+
+def _settings(
+    context: StageContext,
+    channel: np.ndarray,
+    nodes: FoldedNodes,
+    observations: tuple[ObservationInput, ...],
+    weights: np.ndarray,
+) -> dict[str, str | int | float]:
+    """Everything that the numbers of a fit depend on, apart from the binning."""
+    config, fit = context.config, context.config.fit
+    return {
+        "name": config.name,
+        "obsids": ",".join(map(str, config.obsids)),
+        "nH_1e22": float(config.nh_1e22),
+        "redshift": float(config.cluster.redshift),
+        "abundance": float(config.cluster.abundance),
+        "energy_min_kev": float(fit.energy_min_kev),
+        "energy_max_kev": float(fit.energy_max_kev),
+        "first_channel": int(channel[0]),
+        "last_channel": int(channel[-1]),
+        "model": "apec",
+        "absorption": fit.absorption,
+        "abundance_table": fit.abundance_table,
+        "cross_sections": fit.cross_sections,
+        **{key: nodes.versions[key] for key in sorted(nodes.versions)},
+        "data_digest": _data_digest(observations, weights),
+    }
+
+
+def _data_digest(observations: tuple[ObservationInput, ...], weights: np.ndarray) -> str:
+    """Digest of events, backgrounds, exposures and folded model: of what the settings do not name."""
+    digest = hashlib.sha256(np.ascontiguousarray(weights, dtype=np.float32))
+    for observation in observations:
+        for field in dataclasses.fields(observation):
+            value = getattr(observation, field.name)
+            digest.update(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else repr(value).encode())
+    return digest.hexdigest()[:16]
+
+
+def _binning_digest(context: StageContext, images: MapImages, radius: np.ndarray) -> str:
+    binning, target = context.config.binning, float(context.config.cluster.signal_to_noise)
+    described = repr((images.grid, target, binning.snr, float(binning.max_radius_pixel)))
+    return hashlib.sha256(described.encode() + np.ascontiguousarray(radius).tobytes()).hexdigest()[:16]
+
+
+def _needs(context: StageContext) -> list[Path]:
+    layout = context.layout
+    return [
+        layout.counts, layout.background, layout.exposure, layout.mask,
+        *(
+            path
+            for each in map(layout.observation, context.config.obsids)
+            for path in (
+                each.arf, each.rmf, each.clean_events, each.clean_background_events, each.clean_exposure,
+                each.background_model,
+            )
+        ),
+    ]
+
+
+def _makes(context: StageContext) -> list[Path]:
+    layout = context.layout
+    return [layout.scale_map, layout.snr_map, layout.acb_surface_brightness, layout.commands, layout.fit_input]
+
+
+STAGE = Stage(
+    number=5,
+    name="bin",
+    summary="draw the circles and pack the fit's input",
+    needs=_needs,
+    makes=_makes,
+    settings=(
+        "cluster.name", "cluster.observation_ids", "cluster.hydrogen_column_density", "cluster.redshift",
+        "cluster.abundance", "cluster.signal_to_noise", "binning.snr", "binning.max_radius_pixel",
+        "background.template_counts", "background.template_max_channels", "fit.energy_min_kev",
+        "fit.energy_max_kev", "fit.absorption", "fit.abundance_table", "fit.cross_sections", "fit.apec_root",
+    ),
+    run=run,
+)

@@ -1,0 +1,81 @@
+"""Stage 3: bring the responses of every observation and check that they can be used."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from cpxt_hpc.errors import DataError
+from cpxt_hpc.io.atomic import replacing
+from cpxt_hpc.io.ogip import read_responses
+from cpxt_hpc.stages.base import Stage, StageContext
+from cpxt_hpc.toolchain.base import ResponseFiles
+from cpxt_hpc.toolchain.builtin import BuiltinToolchain
+
+logger = logging.getLogger(__name__)
+
+N_PI_CHANNELS = 1024
+"""Channels of ACIS PI spectra: 1 to 1024."""
+
+
+def run(context: StageContext) -> None:
+    """Check the responses and lay uncompressed copies beside the cleaned events."""
+    for obsid, files in _located(context).items():
+        check_responses(files.arf, files.rmf)
+        observation = context.layout.observation(obsid)
+        copy_uncompressed(files.arf, observation.arf)
+        copy_uncompressed(files.rmf, observation.rmf)
+        logger.info("ObsID %d: responses %s, %s", obsid, files.arf.name, files.rmf.name)
+
+
+def check_responses(arf: Path, rmf: Path) -> None:
+    """Look whether an ARF and RMF are a pair for ACIS PI channels.
+
+    Raises
+    ------
+    MissingInput, DataError
+        As `read_responses`, and where the channels are not 1 to 1024.
+    """
+    _, redistribution = read_responses(arf, rmf)
+    channel = redistribution.channel
+    if not np.array_equal(channel, np.arange(1, N_PI_CHANNELS + 1)):
+        raise DataError(
+            f"{rmf}: its channels run from {channel[0]} to {channel[-1]}, expected 1 to {N_PI_CHANNELS}. "
+            "Extract an RMF in PI channels (CIAO's mkacisrmf or specextract, not mkrmf)."
+        )
+
+
+def copy_uncompressed(source: Path, target: Path) -> None:
+    """Copy a file, gzip'ed or not, as a plain one, whole or not at all."""
+    content = source.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        content = gzip.decompress(content)
+    with replacing(target) as temporary:
+        temporary.write_bytes(content)
+
+
+def _located(context: StageContext) -> dict[int, ResponseFiles]:
+    return BuiltinToolchain().locate_responses(context.layout, context.config.obsids)
+
+
+def _needs(context: StageContext) -> list[Path]:
+    return [path for files in _located(context).values() for path in (files.arf, files.rmf)]
+
+
+def _makes(context: StageContext) -> list[Path]:
+    observations = map(context.layout.observation, context.config.obsids)
+    return [path for each in observations for path in (each.arf, each.rmf)]
+
+
+STAGE = Stage(
+    number=3,
+    name="respond",
+    summary="bring the responses",
+    needs=_needs,
+    makes=_makes,
+    settings=("cluster.observation_ids",),
+    run=run,
+)

@@ -25,9 +25,7 @@ UPPER_LIMIT_OPEN = (Status.KT_AT_UPPER_BOUND, Status.KT_HI_UNBOUND, Status.KT_UN
 
 LOWER_LIMIT_OPEN = (Status.KT_AT_LOWER_BOUND, Status.KT_LO_UNBOUND, Status.KT_UNCONSTRAINED)
 
-FITS_TABLE_DTYPE = np.dtype(
-    [("region", "<i4"), *((name, "<f8") for name in COLUMNS[1:-1]), ("obs_id", object)]
-)
+FITS_TABLE_DTYPE = np.dtype([("region", "<i4"), *((name, "<f8") for name in COLUMNS[1:-1]), ("obs_id", object)])
 """A row of a table that was read; ``obs_id`` is a tuple of int."""
 
 

@@ -213,9 +213,7 @@ def region_sums(image: np.ndarray, regions: RegionTable) -> np.ndarray:
 
 def _up_to(resolution: int, results: np.ndarray) -> np.ndarray:
     """Which fits belong to a resolution or a coarser one."""
-    return np.any(
-        [belongs_to_resolution(results["iy"], results["ix"], r) for r in range(1, resolution + 1)], axis=0
-    )
+    return np.any([belongs_to_resolution(results["iy"], results["ix"], r) for r in range(1, resolution + 1)], axis=0)
 
 
 def _pixel_lists(regions: RegionTable) -> np.ndarray:
@@ -231,9 +229,7 @@ def _rows(results: np.ndarray, place: np.ndarray, regions: RegionTable, exposed:
     """Index of the fit of each pixel: circles as blocks about their pixel, lists on exactly their pixels."""
     lists = np.isin(place, _pixel_lists(regions))
     circles = np.flatnonzero(~lists)
-    rows = rows_of_pixels(
-        results["iy"][circles], results["ix"][circles], exposed, resolution=FINEST_RESOLUTION
-    )
+    rows = rows_of_pixels(results["iy"][circles], results["ix"][circles], exposed, resolution=FINEST_RESOLUTION)
     rows[rows >= 0] = circles[rows[rows >= 0]]
     for row in np.flatnonzero(lists):
         pixels = _listed(regions, place[row])

@@ -31,7 +31,12 @@ UNKNOWN_COLOUR = "0.85"
 STRETCH_PERCENTILES = (1.0, 99.0)
 """Known pixels outside are shown in the colours of the ends, and the colour bar has arrows."""
 
-PANEL_INCHES = 5.2
+SMALLEST_RANGE = 1e-5
+"""Smaller relative differences are rounding: the colours then span 5 % to either side."""
+
+LONGEST_SIDE_INCHES = 5.0
+LEFT_INCHES, RIGHT_INCHES, BOTTOM_INCHES, TOP_INCHES = 1.05, 1.45, 0.65, 0.65
+BAR_GAP_INCHES, BAR_INCHES = 0.1, 0.18
 DOTS_PER_INCH = 130
 MARGIN_PIXELS = 4
 
@@ -91,48 +96,80 @@ def _extent(fits: FittedRegions) -> tuple[slice, slice]:
 
 
 def _figure(panels: list[Map], fits: FittedRegions, rows: slice, columns: slice) -> Figure:
-    """A figure with one panel a map."""
+    """A figure with one panel a map, each with its colour bar or legend at the right."""
     part = fits.grid.crop(rows.start, rows.stop, columns.start, columns.stop)
-    height = PANEL_INCHES * np.clip(part.ny / part.nx, 0.5, 1.6)
-    figure = Figure(figsize=((PANEL_INCHES + 1.6) * len(panels), height + 1.0), dpi=DOTS_PER_INCH)
+    scale = LONGEST_SIDE_INCHES / max(part.nx, part.ny)
+    width, height = part.nx * scale, part.ny * scale
+    step = LEFT_INCHES + width + RIGHT_INCHES
+    whole = (step * len(panels), BOTTOM_INCHES + height + TOP_INCHES)
+    figure = Figure(figsize=whole, dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
+
+    def box(left: float, bottom: float, wide: float, high: float) -> tuple[float, ...]:
+        return left / whole[0], bottom / whole[1], wide / whole[0], high / whole[1]
+
     for position, item in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), position + 1, projection=part.wcs())
+        left = position * step + LEFT_INCHES
+        axes = figure.add_axes(box(left, BOTTOM_INCHES, width, height), projection=part.wcs())
         image = item.image[rows, columns]
-        if np.issubdtype(image.dtype, np.integer) and item.name == "status":
+        if item.name == "status":
             _show_status(axes, image)
         else:
-            shown = _show_values(axes, item, np.where(fits.rows[rows, columns] < 0, np.nan, image)
-                                 if np.issubdtype(image.dtype, np.integer) else image)
-            bar = figure.colorbar(shown, ax=axes, extend=_extend(shown), fraction=0.046, pad=0.03)
-            bar.set_label(_label(item))
+            if np.issubdtype(image.dtype, np.integer):
+                image = np.where(fits.rows[rows, columns] < 0, np.nan, image)
+            shown = _show_values(axes, item, image)
+            bar_axes = figure.add_axes(box(left + width + BAR_GAP_INCHES, BOTTOM_INCHES, BAR_INCHES, height))
+            _draw_colour_bar(figure, bar_axes, shown, item)
         if item.name == "temperature_map":
             _draw_contours(axes, fits.surface_brightness[rows, columns])
         _draw_scale_bar(axes, part.nx, part.ny, part.pixel_arcsec, fits.redshift)
         _label_axes(axes)
-        axes.set_title(item.quantity.title)
-    side = BLOCK_SIDE[fits.resolution]
-    done = f"{fits.n_of_resolution} of {fits.n_regions} regions, blocks of {side} x {side} pixels"
-    figure.suptitle(f"{fits.name}   ({done})", fontsize="medium")
+        axes.set_title(f"{fits.name}: {item.quantity.title}", fontsize="medium", loc="left", pad=20)
+        axes.text(0.0, 1.015, _what_is_shown(fits), transform=axes.transAxes, fontsize="x-small", color="0.3")
     return figure
+
+
+def _what_is_shown(fits: FittedRegions) -> str:
+    side = BLOCK_SIDE[fits.resolution]
+    blocks = "single pixels" if side == 1 else f"blocks of {side} x {side} pixels"
+    return f"{fits.n_of_resolution} of {fits.n_regions} regions, {blocks} of {fits.grid.pixel_arcsec:.3g} arcsec"
 
 
 def _show_values(axes: Axes, item: Map, image: np.ndarray) -> AxesImage:
     """The image in the quantity's colours, stretched between percentiles of the known pixels."""
-    known = image[np.isfinite(image)]
-    positive = known[known > 0]
-    colours = matplotlib.colormaps[item.quantity.colours].with_extremes(bad=UNKNOWN_COLOUR)
-    if item.quantity.logarithmic and len(positive):
-        low, high = np.percentile(positive, STRETCH_PERCENTILES)
-        scale = LogNorm(low, max(high, 1.01 * low))
+    logarithmic = item.quantity.logarithmic and bool(np.any(image > 0))
+    if logarithmic:
         image = np.where(image > 0, image, np.nan)
-    elif len(known):
-        low, high = np.percentile(known, STRETCH_PERCENTILES)
-        scale = Normalize(low, high if high > low else low + max(abs(low), 1.0) * 1e-3)
-    else:
-        scale = Normalize(0.0, 1.0)
+    known = image[np.isfinite(image)]
+    low, high = np.percentile(known, STRETCH_PERCENTILES) if len(known) else (0.0, 1.0)
+    if high - low <= SMALLEST_RANGE * abs(high):
+        low, high = low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(high) or 1.0)
+    scale = LogNorm(low, high) if logarithmic else Normalize(low, high)
+    colours = matplotlib.colormaps[item.quantity.colours].with_extremes(bad=UNKNOWN_COLOUR)
     return axes.imshow(image, origin="lower", cmap=colours, norm=scale, interpolation="nearest")
+
+
+def _draw_colour_bar(figure: Figure, axes: Axes, shown: AxesImage, item: Map) -> None:
+    """Colour bar with the quantity's unit; on a logarithmic one every 1, 2 and 5 is written out."""
+    bar = figure.colorbar(shown, cax=axes, extend=_extend(shown), extendfrac=0.03)
+    bar.set_label(_label(item))
+    if isinstance(shown.norm, LogNorm):
+        low, high = shown.norm.vmin, shown.norm.vmax
+        decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if high < 10.0 * low else (1.0, 2.0, 5.0)
+        ticks = np.outer(decades, steps).ravel()
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        bar.set_ticks(ticks, labels=[_written_out(tick) for tick in ticks])
+        bar.ax.minorticks_off()
+
+
+def _written_out(value: float) -> str:
+    """A number of a colour bar: 0.02, 300, or 2 x 10^-5."""
+    if 1e-3 <= value < 1e5:
+        return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    exponent = int(np.floor(np.log10(value) + 1e-9))
+    mantissa = f"{value / 10.0**exponent:.2g}"
+    return rf"$10^{{{exponent}}}$" if mantissa == "1" else rf"${mantissa}\times10^{{{exponent}}}$"
 
 
 def _extend(shown: AxesImage) -> str:
@@ -157,7 +194,7 @@ def _show_status(axes: Axes, image: np.ndarray) -> None:
             label = name if status == NO_STATUS else f"{int(status)}  {name}"
             handles.append(Patch(facecolor=colour, edgecolor="0.4", label=label))
     axes.imshow(picture, origin="lower", interpolation="nearest")
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, fontsize="small")
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, fontsize="x-small")
 
 
 def _label(item: Map) -> str:
@@ -190,10 +227,8 @@ def _draw_scale_bar(axes: Axes, nx: int, ny: int, pixel_arcsec: float, redshift:
     left, bottom, length = 0.05 * nx, 0.05 * ny, arcmin * 60.0 / pixel_arcsec
     outline = [withStroke(linewidth=3, foreground="white")]
     axes.plot([left, left + length], [bottom, bottom], color="black", linewidth=2, path_effects=outline)
-    text = f"{arcmin:g}′ = {arcmin * kpc_per_arcmin(redshift):.0f} kpc"
-    axes.text(
-        left, bottom + 0.015 * ny, text, ha="left", va="bottom", fontsize="small", path_effects=outline
-    )
+    text = f"{arcmin:g} arcmin = {arcmin * kpc_per_arcmin(redshift):.0f} kpc"
+    axes.text(left, bottom + 0.015 * ny, text, ha="left", va="bottom", fontsize="small", path_effects=outline)
 
 
 def _label_axes(axes: Axes) -> None:

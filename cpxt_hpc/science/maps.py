@@ -83,9 +83,7 @@ def rows_of_pixels(
     outside = (iy < 0) | (iy >= ny) | (ix < 0) | (ix >= nx)
     if outside.any():
         first = int(np.argmax(outside))
-        raise ValueError(
-            f"a fit at row {iy[first]}, column {ix[first]} lies outside the image of {ny} x {nx} pixels"
-        )
+        raise ValueError(f"a fit at row {iy[first]}, column {ix[first]} lies outside the image of {ny} x {nx} pixels")
     if resolution not in BLOCK_SIDE:
         raise ValueError(f"resolution {resolution!r}: expected one of {', '.join(map(str, BLOCK_SIDE))}")
     rows = np.full(mask.shape, NO_ROW, dtype=np.int64)

@@ -68,9 +68,7 @@ def electron_density(
     emission_measure = 4.0 * np.pi * distance**2 * XSPEC_NORM_UNIT * norm
     volume = area * line_of_sight_mpc * CM_PER_MPC
     known = (norm >= 0) & (area > 0)
-    squared = np.divide(
-        ELECTRONS_PER_HYDROGEN * emission_measure, volume, out=np.full(norm.shape, np.nan), where=known
-    )
+    squared = np.divide(ELECTRONS_PER_HYDROGEN * emission_measure, volume, out=np.full(norm.shape, np.nan), where=known)
     return np.sqrt(squared)
 
 

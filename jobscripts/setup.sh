@@ -243,7 +243,7 @@ install_packages() {  # install_packages MPI
         extra=system-mpi
         "$VENV/bin/python" -m pip uninstall -y mpich  # else its mpiexec would stand before the system's
     fi
-    "$VENV/bin/python" -m pip install -e "$REPO[$extra,test]"
+    "$VENV/bin/python" -m pip install -e "${REPO}[$extra,test]"
 }
 
 fetch_tables() {

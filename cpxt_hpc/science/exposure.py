@@ -186,26 +186,24 @@ def chip_fraction_image(geometry: ChipGeometry, dither: np.ndarray, grid: PixelG
     image = np.zeros(grid.shape)
     if ix1 <= ix0 or iy1 <= iy0:
         return image
-    part = grid.crop(iy0, iy1, ix0, ix1)
-    # Centres of the sky pixels: the corner of image pixel 0 is an edge of a sky pixel.
-    x = part.sky_x0 + 0.5 + np.arange(part.nx * part.binning)
-    y = part.sky_y0 + 0.5 + np.arange(part.ny * part.binning)
-    chip = geometry.chip(*(axis.ravel() for axis in np.meshgrid(x, y)))
+    row, column = (axis.ravel() for axis in np.mgrid[iy0:iy1, ix0:ix1])
+    x, y = grid.sky_from_image(column, row)
+    half_pixel = 0.5 * grid.binning * np.abs(geometry.matrix).sum(axis=1)
+    chip = geometry.chip(x, y)
     below, above = geometry.low - chip, geometry.high - chip
+    image[row, column] = np.all((below < -reach - half_pixel) & (above > reach + half_pixel), axis=1)
+    near = np.all((below < reach + half_pixel) & (above > -reach - half_pixel), axis=1) & (image[row, column] == 0.0)
 
-    def probability_below(dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
-        position = np.array([dx, dy]) / _HISTOGRAM_STEP_PIXEL + n_bins // 2
-        return ndimage.map_coordinates(cumulative, position, order=1, mode="nearest")
-
+    # Only near an edge do the sky pixels of an image pixel differ.
+    steps = np.arange(grid.binning) - 0.5 * (grid.binning - 1)
+    offset_x, offset_y = (axis.ravel() for axis in np.meshgrid(steps, steps))
+    chip = geometry.chip((x[near, None] + offset_x).ravel(), (y[near, None] + offset_y).ravel())
+    (x_low, y_low), (x_high, y_high) = (geometry.low - chip).T, (geometry.high - chip).T
     share = np.zeros(len(chip))
-    share[np.all((below < -reach) & (above > reach), axis=1)] = 1.0
-    near = np.all((below < reach) & (above > -reach), axis=1) & (share == 0.0)
-    (xl, yl), (xh, yh) = below[near].T, above[near].T
-    share[near] = (
-        probability_below(xh, yh) - probability_below(xl, yh) - probability_below(xh, yl) + probability_below(xl, yl)
-    )
-    blocks = share.reshape(part.ny, part.binning, part.nx, part.binning)
-    image[iy0:iy1, ix0:ix1] = np.clip(blocks.mean(axis=(1, 3)), 0.0, 1.0)
+    for sign, dx, dy in ((1, x_high, y_high), (-1, x_low, y_high), (-1, x_high, y_low), (1, x_low, y_low)):
+        position = np.array([dx, dy]) / _HISTOGRAM_STEP_PIXEL + n_bins // 2
+        share += sign * ndimage.map_coordinates(cumulative, position, order=1, mode="nearest")
+    image[row[near], column[near]] = np.clip(share.reshape(-1, grid.binning**2).mean(axis=1), 0.0, 1.0)
     return image
 
 

@@ -49,8 +49,8 @@ export MPLBACKEND=Agg
 
 "$bin/ruff" check "$repo"
 style=$?
+[ "$style" = 0 ] || echo "test: the style check failed, see above; the tests run all the same" >&2
 "$bin/python" -m pytest "${arguments[@]}"
 tests=$?
-[ "$style" = 0 ] || echo "test: the style check failed, see above" >&2
 [ "$tests" = 0 ] && [ "$style" != 0 ] && exit 1
 exit "$tests"

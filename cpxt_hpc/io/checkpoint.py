@@ -25,7 +25,7 @@ from cpxt_hpc.errors import CpxtError, DataError, MissingInput, OutputError
 from cpxt_hpc.fitting.results import RESULT_DTYPE
 from cpxt_hpc.io.fits_table import read_fits_table, write_fits_table
 from cpxt_hpc.io.journal import Journal, read_journal
-from cpxt_hpc.io.lock import MainLock
+from cpxt_hpc.io.lock import MainLock, Owner, current_owner
 from cpxt_hpc.io.provenance import Provenance, Value
 from cpxt_hpc.io.spool import fold_spool, read_spool
 
@@ -128,6 +128,11 @@ def read_settings(path: Path) -> dict[str, Value]:
     return read_checkpoint(path).provenance.settings
 
 
+def job_at_work(path: Path) -> Owner | None:
+    """Who writes a checkpoint now; None where nobody does, or the one who did is dead."""
+    return current_owner(CheckpointFiles(Path(path)).owner)
+
+
 def merged_rows(first: np.ndarray, second: np.ndarray, source: object = "") -> np.ndarray:
     """Both sets of rows, ascending by region; of two rows of a region the first one stays.
 
@@ -178,8 +183,6 @@ class Checkpoint:
         Keep what is there under a name with the time of day, and start afresh.
     break_lock : bool
         Take the lock from an owner on another machine.
-    about : dict, optional
-        What `cpxt-status` shall know of this job.
 
     Attributes
     ----------
@@ -203,11 +206,10 @@ class Checkpoint:
         *,
         restart: bool = False,
         break_lock: bool = False,
-        about: dict | None = None,
     ) -> None:
         self.files = CheckpointFiles(Path(path))
         self.provenance = provenance
-        self._lock = MainLock(self.files.lock, self.files.owner, about=about, break_lock=break_lock)
+        self._lock = MainLock(self.files.lock, self.files.owner, break_lock=break_lock)
         self._journal: Journal | None = None
         try:
             for left in self.files.table.parent.glob(f".{self.files.table.name}.*.tmp*"):
@@ -234,6 +236,10 @@ class Checkpoint:
             self._known.update(rows["region"].tolist())
             self._since_compaction.append(rows)
         return rows
+
+    def tell(self, about: dict) -> None:
+        """Let other processes know of this job: what stands here, `job_at_work` finds."""
+        self._lock.tell(about)
 
     def tick(self) -> None:
         """What must happen every few seconds: heartbeat, sync, compaction. Cheap, to be called often.

@@ -26,6 +26,8 @@ STALE_AFTER_S = 600.0
 
 BEAT_EVERY_S = 30.0
 
+OWNER_BYTES = 2048
+
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ class Owner:
         return f"{job}process {self.pid} on {self.host} since {self.since}"
 
 
-def this_process(about: dict | None = None) -> Owner:
+def this_process() -> Owner:
     """The owner record of this process, now."""
     return Owner(
         host=socket.gethostname(),
@@ -73,7 +75,7 @@ def this_process(about: dict | None = None) -> Owner:
         job=os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or "",
         job_restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
         since=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        about=about or {},
+        about={},
     )
 
 
@@ -92,8 +94,6 @@ class MainLock:
     Parameters
     ----------
     lock_path, owner_path : Path
-    about : dict, optional
-        What the owner file tells besides host, process and time.
     break_lock : bool
         Take the lock from an owner of another machine that seems alive.
 
@@ -105,12 +105,11 @@ class MainLock:
         The lock files cannot be written.
     """
 
-    def __init__(
-        self, lock_path: Path, owner_path: Path, *, about: dict | None = None, break_lock: bool = False
-    ) -> None:
+    def __init__(self, lock_path: Path, owner_path: Path, *, break_lock: bool = False) -> None:
         self._lock_path = lock_path
         self._owner_path = owner_path
-        self._owner = this_process(about)
+        self._owner = this_process()
+        self._owner_descriptor = -1
         self._inode = 0
         self._beaten = time.monotonic()
         try:
@@ -140,6 +139,12 @@ class MainLock:
         with contextlib.suppress(OSError):
             os.utime(self._owner_path)
 
+    def tell(self, about: dict) -> None:
+        """Change what the owner file tells besides host, process and time."""
+        self._owner = dataclasses.replace(self._owner, about=about)
+        with contextlib.suppress(OSError):
+            self._write_owner()
+
     def check(self) -> None:
         """Raise `CheckpointHeld` if the owner file is no longer that of this process."""
         try:
@@ -160,8 +165,14 @@ class MainLock:
         with contextlib.suppress(OSError):
             if os.stat(self._owner_path).st_ino == self._inode:
                 os.unlink(self._owner_path)
+        os.close(self._owner_descriptor)
         os.close(self._descriptor)
         self._descriptor = -1
+
+    def _write_owner(self) -> None:
+        # One write of one size: a reader never sees half of it.
+        text = json.dumps(dataclasses.asdict(self._owner)).encode().ljust(OWNER_BYTES)
+        os.pwrite(self._owner_descriptor, text, 0)
 
     def _take_flock(self) -> None:
         try:
@@ -183,14 +194,14 @@ class MainLock:
                 continue
             except OSError as error:
                 raise OutputError(f"{self._owner_path}: cannot be written ({error.strerror}).") from error
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                self._inode = os.fstat(descriptor).st_ino
-                try:
-                    json.dump(dataclasses.asdict(self._owner), stream)
-                    stream.flush()
-                except OSError as error:
-                    os.unlink(self._owner_path)
-                    raise OutputError(f"{self._owner_path}: cannot be written ({error.strerror}).") from error
+            self._owner_descriptor = descriptor
+            self._inode = os.fstat(descriptor).st_ino
+            try:
+                self._write_owner()
+            except OSError as error:
+                os.close(descriptor)
+                os.unlink(self._owner_path)
+                raise OutputError(f"{self._owner_path}: cannot be written ({error.strerror}).") from error
             return
         raise self._held("another process that started at the same moment")
 

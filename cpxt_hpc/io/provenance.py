@@ -47,7 +47,7 @@ class Provenance:
         ]
 
     def check_same(self, now: Provenance, path: Path) -> None:
-        """Raise `CheckpointMismatch`, naming what differs, if the fits in ``path`` (self) do not go with those of now."""
+        """Raise `CheckpointMismatch`, naming what differs, if the fits in ``path`` do not go with now's."""
         differing = self.differing_settings(now)
         if differing:
             raise CheckpointMismatch(

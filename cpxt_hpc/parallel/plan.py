@@ -1,0 +1,121 @@
+"""What a fit job needs to know, from ``cluster.ini`` and the fit input."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from cpxt_hpc.config import ClusterConfig
+from cpxt_hpc.errors import CheckpointMismatch, ConfigError, DataError
+from cpxt_hpc.fitting.model import FitInput, RegionTable
+from cpxt_hpc.io.command_list import read_command_list
+from cpxt_hpc.io.provenance import Provenance
+from cpxt_hpc.layout import ClusterLayout
+from cpxt_hpc.parallel.work import foreign_rows, positions_of
+from cpxt_hpc.science.maps import belongs_to_resolution
+
+DEFAULT_RESOLUTION = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class FitPlan:
+    """What every rank is told.
+
+    Attributes
+    ----------
+    fit_input : Path
+    statistic : str
+    min_exposure_fraction : float
+    positions : ndarray of int64
+        Regions to fit, as places in the region table.
+    """
+
+    fit_input: Path
+    statistic: str
+    min_exposure_fraction: float
+    positions: np.ndarray
+
+
+def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Path) -> None:
+    """Refuse a fit input that was made with other settings than ``cluster.ini`` has now.
+
+    Raises
+    ------
+    ConfigError
+        Names every setting that differs, with both values and the command to run.
+    """
+    now = {
+        "nh_1e22": config.nh_1e22,
+        "redshift": config.cluster.redshift,
+        "abundance": config.cluster.abundance,
+        "energy_min_kev": config.fit.energy_min_kev,
+        "energy_max_kev": config.fit.energy_max_kev,
+        "absorption": config.fit.absorption,
+        "abundance_table": config.fit.abundance_table,
+        "cross_sections": config.fit.cross_sections,
+    }
+    then = fit_input.settings
+    differing = [
+        f"{key} {then[key]!r}, in cluster.ini {'not set' if value is None else repr(value)}"
+        for key, value in now.items()
+        if key in then and then[key] != value
+    ]
+    if differing:
+        raise ConfigError(
+            f"{path} was made with other settings than {config.path} has now: {'; '.join(differing)}. "
+            f"Restore the value, or run: cpxt-prep {shlex.quote(str(config.path))} --stage 5"
+        )
+
+
+def fit_provenance(config: ClusterConfig, fit_input: FitInput) -> Provenance:
+    """What the fits of this input under this configuration are made with."""
+    settings = {
+        **fit_input.settings,
+        "statistic": config.fit.statistic,
+        "min_exposure_fraction": config.fit.min_exposure_fraction,
+    }
+    return Provenance(settings, fit_input.binning_digest)
+
+
+def selected_positions(
+    layout: ClusterLayout, regions: RegionTable, resolution: int | None, commands: Path | None
+) -> np.ndarray:
+    """Regions that a job is asked for, as places in the region table.
+
+    The command list of stage 5, or a piece of it, says what there is to do; a number that stands there twice counts
+    once. A piece is done as it stands, where no resolution is named.
+
+    Raises
+    ------
+    MissingInput, DataError
+        The list is missing, or names regions that the fit input does not have.
+    """
+    path = commands or layout.commands
+    positions, unknown = positions_of(regions, read_command_list(path))
+    if len(unknown):
+        raise DataError(
+            f"{path} names {len(unknown)} regions that {layout.fit_input.name} does not have (the first: "
+            f"{unknown[0]}). It belongs to another binning: take the list that cpxt-prep --stage 5 wrote last."
+        )
+    if resolution is None and commands is not None:
+        return positions
+    iy, ix = np.asarray(regions.iy)[positions], np.asarray(regions.ix)[positions]
+    return positions[belongs_to_resolution(iy, ix, resolution or DEFAULT_RESOLUTION)]
+
+
+def check_rows(path: Path, regions: RegionTable, rows: np.ndarray) -> None:
+    """Refuse fits that lie at other pixels or have other radii than the regions of their numbers.
+
+    Raises
+    ------
+    CheckpointMismatch
+    """
+    foreign = foreign_rows(regions, rows)
+    if foreign.any():
+        raise CheckpointMismatch(
+            f"{path}: {int(foreign.sum())} fits, first region {rows['region'][foreign][0]}, do not lie where the fit "
+            "input has these regions. Choose another [fit] label, or use --restart."
+        )

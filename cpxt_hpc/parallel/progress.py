@@ -1,0 +1,103 @@
+"""What a user watches: a line every few seconds, and a summary by status."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from cpxt_hpc.fitting.results import FAILURES, Status
+
+LINE_EVERY_S = 10.0
+
+log = logging.getLogger("cpxt_hpc.fit")
+
+
+class Progress:
+    """Counts results and logs a line by time, not by region.
+
+    Parameters
+    ----------
+    total : int
+        Regions that this run's selection holds.
+    before : ndarray of RESULT_DTYPE
+        Those that were done before.
+    workers : int
+    clock : callable
+        Seconds, steadily growing.
+    """
+
+    def __init__(
+        self, total: int, before: np.ndarray, workers: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.total = total
+        self.done = len(before)
+        self.flagged = int((before["status"] != Status.OK).sum())
+        self.workers = workers
+        self._clock = clock
+        self._done_before = self.done
+        self._began = self._logged = clock()
+
+    def add(self, rows: np.ndarray) -> None:
+        """Count new results."""
+        self.done += len(rows)
+        self.flagged += int((rows["status"] != Status.OK).sum())
+
+    def tick(self) -> None:
+        """Log a line where it is time; cheap, to be called often."""
+        now = self._clock()
+        if now - self._logged >= LINE_EVERY_S:
+            self._logged = now
+            log.info("%s", self.line())
+
+    def rate(self) -> float:
+        """Regions a second since the run began."""
+        elapsed = self._clock() - self._began
+        return (self.done - self._done_before) / elapsed if elapsed > 0 else 0.0
+
+    def line(self) -> str:
+        """For example ``41,200 / 98,310 regions (42 %), 310 flagged, 255 workers, 51/s, about 19 min left``."""
+        share = 100 * self.done // self.total if self.total else 100
+        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+        text = f"{self.done:,} / {self.total:,} regions ({share} %), {self.flagged:,} flagged, {workers}"
+        rate = self.rate()
+        if rate > 0:
+            text += f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.2g}/s"
+            text += f", about {duration((self.total - self.done) / rate)} left"
+        return text
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``40 s``, ``19 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def count_by_status(rows: np.ndarray) -> dict[str, int]:
+    """Number of rows by name of their status, in the order of the codes."""
+    codes, numbers = np.unique(rows["status"], return_counts=True)
+    return {Status(code).name: int(number) for code, number in zip(codes.tolist(), numbers, strict=True)}
+
+
+def failed_regions(rows: np.ndarray) -> dict[str, list[int]]:
+    """Region numbers that have no fit because something went wrong, by name of their status."""
+    return {
+        status.name: rows["region"][rows["status"] == status].tolist()
+        for status in FAILURES
+        if (rows["status"] == status).any()
+    }
+
+
+def summary(rows: np.ndarray, total: int) -> list[str]:
+    """Lines for the end of a run: how many are done, and how they went."""
+    lines = [f"{len(rows):,} of {total:,} regions done"]
+    lines += [f"  {number:9,}  {name}" for name, number in count_by_status(rows).items()]
+    for name, regions in failed_regions(rows).items():
+        shown = ", ".join(map(str, regions[:20])) + (", ..." if len(regions) > 20 else "")
+        lines.append(f"{name}: regions {shown}")
+    return lines

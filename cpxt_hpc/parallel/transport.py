@@ -1,0 +1,256 @@
+"""The way from rank to rank: the only module that imports mpi4py.
+
+`connect` looks at the environment before MPI is imported: without a launcher the program is alone and needs no MPI;
+what a launcher has got wrong is refused with the command that is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from cpxt_hpc.errors import ConfigError, CpxtError, ToolError
+from cpxt_hpc.parallel.messages import Message, decode, encode
+
+Made = TypeVar("Made")
+
+LAUNCHER_VARIABLES = (
+    "PMI_RANK",
+    "PMI_SIZE",
+    "PMIX_RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "MPI_LOCALNRANKS",
+    "MV2_COMM_WORLD_SIZE",
+    "PALS_RANKID",
+)
+"""Set by mpiexec, or srun with PMI, for every process they start."""
+
+RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK", "PALS_RANKID")
+
+SHORTEST_SLEEP_S = 2e-5
+LONGEST_SLEEP_S = 2e-2
+
+log = logging.getLogger(__name__)
+
+
+class RootFailed(CpxtError):
+    """Rank 0 has reported an error: leave with its exit code, silently."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"rank 0 ended with exit code {exit_code}")
+        self.exit_code = exit_code
+
+
+def launched(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether an MPI launcher started this process."""
+    return any(name in environ for name in LAUNCHER_VARIABLES) or _step_tasks(environ) > 1
+
+
+def launched_rank(environ: Mapping[str, str] = os.environ) -> int:
+    """Rank of this process as its launcher states it, known before MPI is; 0 where there is none."""
+    for name in RANK_VARIABLES:
+        if environ.get(name, "").isdigit():
+            return int(environ[name])
+    return int(environ.get("SLURM_PROCID") or 0) if _step_tasks(environ) > 1 else 0
+
+
+def check_launcher(environ: Mapping[str, str], world_size: int) -> None:
+    """Refuse a launcher that has started many programs which do not know of each other.
+
+    Raises
+    ------
+    ConfigError
+        The launcher started several processes, but MPI sees one.
+    """
+    expected = max(_step_tasks(environ), _number(environ, "PMI_SIZE"), _number(environ, "OMPI_COMM_WORLD_SIZE"))
+    if world_size == 1 and expected > 1:
+        slurm = _step_tasks(environ) > 1
+        how = "srun --mpi=pmi2 (mpich), srun --mpi=pmix (Open MPI) or mpiexec" if slurm else "mpiexec"
+        raise ConfigError(
+            f"the launcher started {expected} processes, but each finds itself alone: launcher and MPI library do "
+            f"not belong together. Start with {how} of the same MPI that mpi4py uses "
+            f"({os.path.join(sys.prefix, 'bin', 'mpiexec')} where the set-up installed it)."
+        )
+
+
+class LocalLink:
+    """A world of one process."""
+
+    rank = 0
+    size = 1
+    one_node = True
+    others_know = True
+
+    def on_root(self, function: Callable[[], Made]) -> Made:
+        """Call a function on rank 0; every rank gets its value."""
+        return function()
+
+    def from_leader(self, function: Callable[[], Made]) -> Made:
+        """Call a function on one rank of each node; all ranks of the node get its value."""
+        return function()
+
+    def leader_first(self, function: Callable[[], Made]) -> Made:
+        """Call a function on every rank: on one of each node first, then on the others."""
+        return function()
+
+
+class MpiLink:
+    """A world of several ranks.
+
+    Attributes
+    ----------
+    rank, size : int
+    one_node : bool
+        All ranks run on one machine.
+    others_know : bool
+        An error of rank 0 need not end the other ranks: they were told to leave.
+    """
+
+    def __init__(self, mpi: Any) -> None:
+        self._mpi = mpi
+        self._world = mpi.COMM_WORLD.Dup()
+        self._node = self._world.Split_type(mpi.COMM_TYPE_SHARED)
+        self.rank = self._world.Get_rank()
+        self.size = self._world.Get_size()
+        crowding = self._node.Get_size() / max(len(os.sched_getaffinity(0)), 1)
+        self._longest_sleep_s = min(LONGEST_SLEEP_S, 1e-3 * max(1.0, 0.5 * crowding))
+        self._sent: list[tuple[Any, bytes]] = []
+        self.one_node = self._world.allreduce(self._node.Get_size() == self.size, op=mpi.LAND)
+        self.others_know = False
+
+    def on_root(self, function: Callable[[], Made]) -> Made:
+        """Call a function on rank 0; every rank gets its value.
+
+        Raises
+        ------
+        RootFailed
+            On all other ranks, where it raised a `CpxtError` on rank 0.
+        """
+        value, code = None, 0
+        if self.rank == 0:
+            try:
+                value = function()
+            except CpxtError as error:
+                self._world.bcast((None, error.exit_code))
+                self.others_know = True
+                raise
+        value, code = self._world.bcast((value, code))
+        if code:
+            raise RootFailed(code)
+        return value
+
+    def from_leader(self, function: Callable[[], Made]) -> Made:
+        """Call a function on one rank of each node; all ranks of the node get its value."""
+        return self._node.bcast(function() if self._node.Get_rank() == 0 else None)
+
+    def leader_first(self, function: Callable[[], Made]) -> Made:
+        """Call a function on every rank: on one of each node first, then on the others."""
+        if self._node.Get_rank() == 0:
+            made = function()
+            self._pause_until_all(self._node)
+            return made
+        self._pause_until_all(self._node)
+        return function()
+
+    def send(self, destination: int, message: Message) -> None:
+        """Send without waiting for the other side."""
+        kind, data = encode(message)
+        self._sent = [(request, kept) for request, kept in self._sent if not request.Test()]
+        request = self._world.Isend([data, self._mpi.BYTE], dest=destination, tag=int(kind))
+        self._sent.append((request, data))
+
+    def receive(self, timeout_s: float) -> tuple[int, Message] | None:
+        """The next message and its sender; None where none came in this time."""
+        status = self._mpi.Status()
+        sleep_s = SHORTEST_SLEEP_S
+        deadline = time.monotonic() + timeout_s
+        while not self._world.Iprobe(source=self._mpi.ANY_SOURCE, tag=self._mpi.ANY_TAG, status=status):
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(sleep_s)
+            sleep_s = min(2.0 * sleep_s, self._longest_sleep_s)
+        data = bytearray(status.Get_count(self._mpi.BYTE))
+        self._world.Recv([data, self._mpi.BYTE], source=status.Get_source(), tag=status.Get_tag())
+        return status.Get_source(), decode(status.Get_tag(), data)
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until everything sent is on its way."""
+        deadline = time.monotonic() + timeout_s
+        while self._sent and time.monotonic() < deadline:
+            self._sent = [(request, kept) for request, kept in self._sent if not request.Test()]
+            time.sleep(SHORTEST_SLEEP_S)
+
+    def abort(self, code: int) -> None:
+        """End every rank at once, the lost ones too."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._mpi.COMM_WORLD.Abort(code)
+
+    def _pause_until_all(self, communicator: Any) -> None:
+        """A barrier that sleeps: the leader compiles on the cores that waiting ranks would burn."""
+        request = communicator.Ibarrier()
+        while not request.Test():
+            time.sleep(self._longest_sleep_s)
+
+
+Link = LocalLink | MpiLink
+
+
+@contextlib.contextmanager
+def connect(environ: Mapping[str, str] = os.environ) -> Iterator[Link]:
+    """The world of this process: MPI's where a launcher started it, else its own.
+
+    An exception that leaves the ``with`` block ends all ranks, and the log has the traceback of the rank it came from;
+    a `CpxtError` of rank 0, which the others know of, ends it alone.
+
+    Raises
+    ------
+    ConfigError
+        Launcher and MPI library do not belong together.
+    ToolError
+        mpi4py or an MPI library is missing.
+    """
+    if not launched(environ):
+        yield LocalLink()
+        return
+    if "OMPI_COMM_WORLD_SIZE" in environ:
+        os.environ.setdefault("MPI4PY_MPIABI", "openmpi")
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ToolError(
+            f"started by an MPI launcher, but MPI cannot be loaded ({error}). "
+            "Run bash jobscripts/setup.sh, and load the MPI module that was loaded then."
+        ) from error
+    check_launcher(environ, MPI.COMM_WORLD.Get_size())
+    if MPI.COMM_WORLD.Get_size() == 1:
+        yield LocalLink()
+        return
+    link = MpiLink(MPI)
+    try:
+        yield link
+    except RootFailed:
+        raise
+    except CpxtError as error:
+        if link.rank == 0 and link.others_know:
+            raise
+        print(f"rank {link.rank} on {MPI.Get_processor_name()}: error: {error}", file=sys.stderr)
+        link.abort(error.exit_code)
+    except Exception:
+        print(f"rank {link.rank} on {MPI.Get_processor_name()}:\n{traceback.format_exc()}", file=sys.stderr)
+        link.abort(1)
+
+
+def _step_tasks(environ: Mapping[str, str]) -> int:
+    return _number(environ, "SLURM_STEP_NUM_TASKS")
+
+
+def _number(environ: Mapping[str, str], name: str) -> int:
+    text = environ.get(name, "")
+    return int(text) if text.isdigit() else 0

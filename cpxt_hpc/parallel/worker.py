@@ -1,0 +1,93 @@
+"""The worker: fits what the master sends, and answers with rows."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import time
+from typing import Protocol
+
+import numpy as np
+
+from cpxt_hpc.fitting.model import RegionTable
+from cpxt_hpc.fitting.results import Status, empty_result
+from cpxt_hpc.parallel.messages import Left, Ready, Results, Stop, Work
+from cpxt_hpc.parallel.transport import MpiLink
+
+ANSWER_EVERY_S = 1.0
+"""A chunk of slow fits is answered in parts, so that little is lost and the master sees life."""
+
+log = logging.getLogger(__name__)
+
+
+class Fitter(Protocol):
+    """What fits the regions of a table."""
+
+    def fit(self, index: int) -> np.ndarray:
+        """Row (0-dimensional, RESULT_DTYPE) of the region at this place of the table."""
+
+    def estimated_seconds(self, index: int) -> float:
+        """Rough time of its fit [s]."""
+
+
+def fit_region(fitter: Fitter, regions: RegionTable, position: int) -> np.ndarray:
+    """Fit one region; a crash becomes its status.
+
+    Returns
+    -------
+    ndarray of RESULT_DTYPE, shape ()
+    """
+    began = time.perf_counter()
+    try:
+        return fitter.fit(position)
+    except Exception as error:
+        number = int(regions.number[position])
+        with_traceback = log.isEnabledFor(logging.DEBUG)
+        log.warning("region %d crashed (%s: %s)", number, type(error).__name__, error, exc_info=with_traceback)
+        place = int(regions.iy[position]), int(regions.ix[position])
+        row = empty_result(number, *place, float(regions.radius[position]), Status.CRASHED)
+        row["seconds"] = time.perf_counter() - began
+        return row
+
+
+def run_worker(link: MpiLink, fitter: Fitter, regions: RegionTable) -> None:
+    """Fit until the master says stop."""
+    waiting: collections.deque[Work] = collections.deque()
+    link.send(0, Ready())
+    while True:
+        received = link.receive(0.0 if waiting else 1.0)
+        if received is not None:
+            match received[1]:
+                case Work() as work:
+                    waiting.append(work)
+                    continue
+                case Stop():
+                    break
+        if waiting and _fit_chunk(link, fitter, regions, waiting.popleft(), waiting):
+            break
+    link.send(0, Left())
+    link.flush(timeout_s=60.0)
+
+
+def _fit_chunk(
+    link: MpiLink, fitter: Fitter, regions: RegionTable, work: Work, waiting: collections.deque[Work]
+) -> bool:
+    """Fit a chunk and answer; True where a stop came meanwhile and the rest was dropped."""
+    rows: list[np.ndarray] = []
+    first = 0
+    answered = time.monotonic()
+    stopped = False
+    for done, position in enumerate(work.positions.tolist(), start=1):
+        rows.append(fit_region(fitter, regions, position))
+        received = link.receive(0.0)
+        if received is not None:
+            if isinstance(received[1], Work):
+                waiting.append(received[1])
+            stopped = isinstance(received[1], Stop)
+        last = done == len(work.positions)
+        if last or stopped or time.monotonic() - answered > ANSWER_EVERY_S:
+            link.send(0, Results(work.chunk, work.positions[first:done], np.array(rows)))
+            rows, first, answered = [], done, time.monotonic()
+        if stopped:
+            break
+    return stopped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -21,9 +22,21 @@ def ready_to_fit(folder: Path, **more) -> ClusterLayout:
     """Make ``folder`` a cluster's folder with everything that ``cpxt-fit`` reads; more goes to `make_fit_input`."""
     more = {"n_regions": 300, "n_obs": 2, "n_channels": 64, "ny": 30, "nx": 30} | more
     fit_input = make_fit_input(**more)
+    settings = {
+        "obsids": ",".join(str(o.obsid) for o in fit_input.observations),
+        "nH_1e22": 0.05,
+        "redshift": 0.2,
+        "abundance": fit_input.abundance,
+        "energy_min_kev": 0.7,
+        "energy_max_kev": 8.0,
+        "absorption": "phabs",
+        "abundance_table": "angr",
+        "cross_sections": "vern",
+    }
+    fit_input = dataclasses.replace(fit_input, settings=settings)
     values = {
         "cluster.name": "made_up",
-        "cluster.observation_ids": ",".join(str(o.obsid) for o in fit_input.observations),
+        "cluster.observation_ids": settings["obsids"],
         "cluster.hydrogen_column_density": "0.05",
         "cluster.redshift": "0.2",
         "cluster.abundance": str(fit_input.abundance),

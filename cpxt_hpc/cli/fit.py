@@ -177,7 +177,7 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
             before = rows[np.isin(rows["region"], regions.number[selected])]
             positions = selected[~np.isin(regions.number[selected], before["region"])]
             workers = max(link.size - 1, 1)
-            sink.tell({"workers": workers, "done_at_start": len(rows), "selected": len(selected)})
+            sink.tell({"workers": workers, "done_at_start": len(rows), "to_do": len(positions)})
             progress = Progress(len(selected), before, workers)
             log.info("%d regions to fit, %d of %d done before", len(positions), len(before), len(selected))
             return FitPlan(layout.fit_input, fit.statistic, fit.min_exposure_fraction, positions)

@@ -26,7 +26,7 @@ def private_folder() -> Path:
 
 
 def use_node_cache(link: Link) -> None:
-    """Let numba keep compiled functions on each node; before numba is imported, and only where the user chose no folder.
+    """Let numba keep compiled functions on each node, before numba is imported; a folder that the user chose stays.
 
     On one node the user's own cache folder serves, where `cpxt-prep` has left its compiled functions too.
     """

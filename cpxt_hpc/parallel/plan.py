@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Pa
         Names every setting that differs, with both values and the command to run.
     """
     now = {
-        "nh_1e22": config.nh_1e22,
+        "obsids": ",".join(map(str, config.obsids)),
+        "nH_1e22": config.nh_1e22,
         "redshift": config.cluster.redshift,
         "abundance": config.cluster.abundance,
         "energy_min_kev": config.fit.energy_min_kev,
@@ -61,13 +63,20 @@ def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Pa
     differing = [
         f"{key} {then[key]!r}, in cluster.ini {'not set' if value is None else repr(value)}"
         for key, value in now.items()
-        if key in then and then[key] != value
+        if key in then and not _same(then[key], value)
     ]
     if differing:
         raise ConfigError(
             f"{path} was made with other settings than {config.path} has now: {'; '.join(differing)}. "
             f"Restore the value, or run: cpxt-prep {shlex.quote(str(config.path))} --stage 5"
         )
+
+
+def _same(then: object, now: object) -> bool:
+    """Whether two settings are equal; 5e20 over 1e22 and 0.05 are."""
+    if isinstance(then, (int, float)) and isinstance(now, (int, float)):
+        return math.isclose(then, now, rel_tol=1e-12)
+    return then == now
 
 
 def fit_provenance(config: ClusterConfig, fit_input: FitInput) -> Provenance:

@@ -22,7 +22,7 @@ from cpxt_hpc.science.background import blank_sky_images
 from cpxt_hpc.science.good_times import total_time
 from cpxt_hpc.science.grid import sky_wcs
 from cpxt_hpc.science.images import band_channels
-from cpxt_hpc.science.pointing import mean_direction
+from cpxt_hpc.science.pointing import angular_separation_deg, mean_direction
 from cpxt_hpc.stages import clean, crop, merge
 from cpxt_hpc.stages.base import StageContext
 
@@ -186,6 +186,24 @@ def test_blank_sky_in_another_frame_is_refused(tmp_path):
         run(context_of(layout, obsids=(8,)), merge.STAGE)
 
 
+def test_blank_sky_that_was_never_reprojected_is_refused(tmp_path):
+    def raw(events, blank):
+        return events, dataclasses.replace(blank, ra_deg=0.0, dec_deg=0.0)
+
+    layout = put_observations(tmp_path, obsids=(8,), change=raw)
+    with pytest.raises(DataError, match=r"100 % of the blank-sky events lie off the observation's CCDs"):
+        run(context_of(layout, obsids=(8,)), merge.STAGE)
+
+
+def test_observation_of_another_part_of_the_sky_is_refused(tmp_path):
+    def point_away(events, blank):
+        return (dataclasses.replace(each, dec_deg=22.0 + 5.0 * (events.obsid - 7)) for each in (events, blank))
+
+    layout = put_observations(tmp_path, change=point_away)
+    with pytest.raises(DataError, match=r"points 2\.5 degrees away from the mean of all pointings"):
+        run(context_of(layout), merge.STAGE)
+
+
 def test_ccd_without_blank_sky_is_left_out_with_a_warning(tmp_path, caplog):
     def drop(events, blank):
         kept = blank.select(blank["ccd_id"] != 2)
@@ -214,6 +232,12 @@ def test_same_input_gives_the_same_bytes(tmp_path):
     for path in merge.STAGE.makes(context_of(layouts[0], obsids=(8,))):
         twin = layouts[1].folder / path.relative_to(layouts[0].folder)
         assert path.read_bytes() == twin.read_bytes(), path.name
+
+
+def test_mean_direction_crosses_zero_hours_and_the_pole():
+    assert mean_direction([359.0, 1.0], [0.0, 0.0]) == pytest.approx((0.0, 0.0), abs=1e-9)
+    assert mean_direction([10.0, 190.0], [89.0, 89.0])[1] == pytest.approx(90.0)
+    assert angular_separation_deg([359.0, 10.0], [0.0, 90.0], 1.0, 0.0) == pytest.approx([2.0, 90.0])
 
 
 # --- stage 2

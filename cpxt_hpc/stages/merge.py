@@ -26,7 +26,7 @@ from cpxt_hpc.science.grid import (
     sky_wcs,
 )
 from cpxt_hpc.science.images import BROAD_BAND_EV, flux_image
-from cpxt_hpc.science.pointing import mean_direction
+from cpxt_hpc.science.pointing import angular_separation_deg, mean_direction
 from cpxt_hpc.stages.base import Stage, StageContext
 from cpxt_hpc.toolchain.base import Toolchain
 from cpxt_hpc.toolchain.builtin import BuiltinToolchain
@@ -40,6 +40,12 @@ WORKING_COLUMNS = ("time", "ccd_id", "chipx", "chipy", "x", "y", "energy", "pi",
 
 MISPLACED_BLANK_SKY = 0.05
 """Share of blank-sky events off the CCDs from which on the file cannot be in the observation's sky frame."""
+
+MISPLACED_BY_PIXEL = 1000.0
+"""Blank-sky events this far outside the rectangle of the observation's events cannot be in its frame either."""
+
+FARTHEST_POINTING_DEG = 2.0
+"""Pointings further from their mean would make images of more than 50 million pixels."""
 
 NOTABLE_SHARE = 0.01
 
@@ -79,7 +85,13 @@ def _common_tangent_point(observations: list[ObservationLayout], toolchain: Tool
     """Tangent point of one observation, mean direction of several [deg]; rounded so that headers hold it exactly."""
     points = [read_tangent_point(toolchain.locate_events(each)) for each in observations]
     ra_deg, dec_deg = points[0] if len(points) == 1 else mean_direction(*np.transpose(points))
-    return round(ra_deg, 9), round(dec_deg, 9)
+    far = angular_separation_deg(*np.transpose(points), ra_deg, dec_deg)
+    if far.max() > FARTHEST_POINTING_DEG:
+        raise DataError(
+            f"ObsID {observations[int(far.argmax())].obsid} points {far.max():.1f} degrees away from the mean of all "
+            f"pointings, at most {FARTHEST_POINTING_DEG:g} can be mapped together. Do all belong to this cluster?"
+        )
+    return round(ra_deg, 9) % 360.0, round(dec_deg, 9)
 
 
 def _bring_to_tangent_plane(
@@ -91,6 +103,8 @@ def _bring_to_tangent_plane(
     events, blank = _in_use(events, blank)
     blank = _status_cleaned(blank, events)
     events, blank = (_reprojected(_working_part(each), ra_deg, dec_deg) for each in (events, blank))
+    if not _lies_about(blank, events):
+        raise _misplaced_blank_sky(events.obsid, 1.0)
     write_events(observation.events, events, ["CCDs in use, good times, common tangent plane"])
     write_events(observation.background_events, blank, ["blank sky: CCDs in use, common tangent plane"])
     ccds = ",".join(map(str, events.ccds))
@@ -192,12 +206,26 @@ def _check_footprint(events: EventList, blank: EventList, exposure: np.ndarray, 
         float(np.mean(exposure.ravel()[grid.pixel_index(*_positions(each))] <= 0.0)) for each in (events, blank)
     )
     if blank_off > MISPLACED_BLANK_SKY:
-        raise DataError(
-            f"ObsID {events.obsid}: {100 * blank_off:.0f} % of the blank-sky events lie off the observation's CCDs. "
-            "Bring the file to the observation's sky frame (CIAO's blanksky or reproject_events)."
-        )
+        raise _misplaced_blank_sky(events.obsid, blank_off)
     if off > NOTABLE_SHARE:
         logger.warning("ObsID %d: %.1f %% of the events lie where the exposure is zero", events.obsid, 100 * off)
+
+
+def _lies_about(blank: EventList, events: EventList) -> bool:
+    """Whether every blank-sky event has a position in or near the rectangle of the observation's events."""
+    return all(
+        np.all(np.isfinite(blank[axis]))
+        and blank[axis].min() > events[axis].min() - MISPLACED_BY_PIXEL
+        and blank[axis].max() < events[axis].max() + MISPLACED_BY_PIXEL
+        for axis in ("x", "y")
+    )
+
+
+def _misplaced_blank_sky(obsid: int, share: float) -> DataError:
+    return DataError(
+        f"ObsID {obsid}: {100 * share:.0f} % of the blank-sky events lie off the observation's CCDs. Bring the file to "
+        "the observation's sky frame (CIAO's blanksky or reproject_events)."
+    )
 
 
 def _needs(context: StageContext) -> list[Path]:

@@ -166,12 +166,14 @@ def _existing(path: Path) -> Path | None:
 
 
 def _make_sources(context: StageContext) -> None:
+    # Loads photutils, which whoever drew the regions does not need.
     from cpxt_hpc.stages.autoregions import make_sources
 
     make_sources(context)
 
 
 def _make_exclude(context: StageContext) -> None:
+    # Loads photutils, which whoever drew the regions does not need.
     from cpxt_hpc.stages.autoregions import make_exclude
 
     make_exclude(context)

@@ -161,6 +161,7 @@ def _makes(context: StageContext) -> list[Path]:
 
 
 def _make_crop(context: StageContext) -> None:
+    # Loads photutils, which whoever drew the region does not need.
     from cpxt_hpc.stages.autoregions import make_crop
 
     make_crop(context)

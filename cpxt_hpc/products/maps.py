@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from cpxt_hpc.products.fitted import FittedRegions
 from cpxt_hpc.products.quantities import QUANTITIES, Quantity
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.maps import BLOCK_SIDE
+
+HISTORY_CHARACTERS = 72
+"""What a HISTORY card holds; FITS would break longer lines inside words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,7 @@ def write_maps(maps: Iterable[Map], fits: FittedRegions, layout: ClusterLayout) 
     for item in maps:
         path = layout.map_file(f"{item.name}.fits")
         history = [*_quantity_lines(item.quantity, fits), *settings]
+        history = [part for line in history for part in textwrap.wrap(line, HISTORY_CHARACTERS)]
         write_image(path, item.image, item.grid, unit=item.quantity.unit, header=cards, history=history)
         written.append(path)
     return written

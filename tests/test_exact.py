@@ -18,6 +18,7 @@ N_CHANNELS = 60
 KT = temperature_nodes()
 NODES = made_up_nodes(N_CHANNELS)
 RATES = NODES[0] + 0.3 * (NODES[1] - NODES[0])
+ONE_SECOND = np.ones(N_CHANNELS)
 TEMPLATE = background_templates(N_CHANNELS)[0]
 SCALE = 0.2
 
@@ -48,10 +49,10 @@ class Case:
         self.counts, self.background, self.blank = simulated(kt, counts, background_share, seed)
         self.statistic = statistic
         if statistic == "cstat":
-            self.spectra = prepare_cstat(self.counts, self.background, RATES)
+            self.spectra = prepare_cstat(self.counts, self.background, RATES, ONE_SECOND)
         else:
             scale = np.full(N_CHANNELS, SCALE)
-            self.spectra = prepare_chi2gehrels(self.counts, self.blank, scale, RATES)
+            self.spectra = prepare_chi2gehrels(self.counts, self.blank, scale, RATES, ONE_SECOND)
             self.net = self.counts - SCALE * self.blank
             self.variance = (1 + np.sqrt(self.counts + 0.75)) ** 2
             self.variance += (SCALE * (1 + np.sqrt(self.blank + 0.75))) ** 2
@@ -196,7 +197,7 @@ def test_derivatives_are_those_of_the_statistic(statistic):
 def test_a_spectrum_equal_to_the_model_gives_its_temperature_and_norm_back():
     for kt, norm in ((0.7, 30.0), (KT[12], 8.0), (7.3, 10.0)):
         background = 20.0 * TEMPLATE
-        spectra = prepare_cstat(norm * folded(kt) + background, background, RATES)
+        spectra = prepare_cstat(norm * folded(kt) + background, background, RATES, ONE_SECOND)
         found = fit_kt_norm(spectra, KT)
         # The statistic is 0 there and flat: half of the digits remain in the parameters.
         assert found[0] == pytest.approx(kt, rel=1e-7)
@@ -206,7 +207,7 @@ def test_a_spectrum_equal_to_the_model_gives_its_temperature_and_norm_back():
 
 def test_without_counts_the_norm_is_zero_and_the_temperature_unknown():
     background = 20.0 * TEMPLATE
-    spectra = prepare_cstat(np.zeros(N_CHANNELS), background, RATES)
+    spectra = prepare_cstat(np.zeros(N_CHANNELS), background, RATES, ONE_SECOND)
     kt, kt_lo, kt_hi, norm, norm_lo, norm_hi, stat, lower_found, upper_found = fit_kt_norm(spectra, KT)
     assert np.isnan(kt)
     assert (kt_lo, kt_hi) == (KT[0], KT[-1])
@@ -220,7 +221,7 @@ def test_without_counts_the_norm_is_zero_and_the_temperature_unknown():
 
 def test_less_than_the_background_gives_no_source():
     background = 200.0 * TEMPLATE
-    spectra = prepare_cstat(np.floor(background * 0.7), background, RATES)
+    spectra = prepare_cstat(np.floor(background * 0.7), background, RATES, ONE_SECOND)
     kt, _, _, norm, norm_lo, norm_hi, _, lower_found, upper_found = fit_kt_norm(spectra, KT)
     assert np.isnan(kt)
     assert norm == norm_lo == 0.0
@@ -232,7 +233,7 @@ def test_less_than_the_background_gives_no_source():
 def test_a_best_fit_at_the_last_node_is_found_there():
     hotter = RATES[-1] + 0.5 * (RATES[-1] - RATES[-2] * RATES[-1].sum() / RATES[-2].sum())
     counts = 4000.0 * np.maximum(hotter, 0.0) / hotter.sum()
-    found = fit_kt_norm(prepare_cstat(counts, np.full(N_CHANNELS, 1e-3), RATES), KT)
+    found = fit_kt_norm(prepare_cstat(counts, np.full(N_CHANNELS, 1e-3), RATES, ONE_SECOND), KT)
     assert found[0] == found[2] == KT[-1]
     assert found[1] < KT[-1]
     assert found[7]
@@ -246,10 +247,10 @@ def test_channels_without_background_and_source_do_not_break_the_fit():
     background[40:] = 0.0
     counts = np.floor(8.0 * folded(5.0, rates) + background)
     counts[50] = 1.0  # an impossible event
-    found = fit_kt_norm(prepare_cstat(counts, background, rates), KT)
+    found = fit_kt_norm(prepare_cstat(counts, background, rates, ONE_SECOND), KT)
     assert np.isfinite(found[:7]).all()
     counts[50] = 0.0
-    plain = fit_kt_norm(prepare_cstat(counts, background, rates), KT)
+    plain = fit_kt_norm(prepare_cstat(counts, background, rates, ONE_SECOND), KT)
     # Its expected count is Sherpa's 1e-25: it adds a constant to the statistic and moves nothing.
     assert found[6] - plain[6] == pytest.approx(2.0 * (-1.0 + np.log(1e25)), rel=1e-9)
     assert found[:6] == pytest.approx(plain[:6], rel=1e-7)

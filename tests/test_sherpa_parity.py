@@ -90,8 +90,8 @@ def sherpa_data(statistic, counts, background, blank):
 
 def our_spectra(statistic, counts, background, blank):
     if statistic == "cstat":
-        return prepare_cstat(counts, background, RATES)
-    return prepare_chi2gehrels(counts, blank, np.full(N_CHANNELS, BLANK_SCALE), RATES)
+        return prepare_cstat(counts, background, RATES, np.ones(N_CHANNELS))
+    return prepare_chi2gehrels(counts, blank, np.full(N_CHANNELS, BLANK_SCALE), RATES, np.ones(N_CHANNELS))
 
 
 @needs_sherpa
@@ -169,8 +169,9 @@ def real_nodes():
             band = channels_in_band(redistribution, *BAND)
             scale = source.exposure_s / blank.exposure_s * np.asarray(source.backscal) / blank.backscal
             counts = [pha.counts[band] for pha in (source, blank)]
-            rates = fold(photons[key], area, redistribution)[:, band] * source.exposure_s
-            parts[name] = (*counts, np.full(band.sum(), scale), rates)
+            rates = fold(photons[key], area, redistribution)[:, band]
+            exposure = np.full(band.sum(), source.exposure_s)
+            parts[name] = (*counts, np.full(band.sum(), scale), exposure, rates)
     return kt, parts
 
 
@@ -184,12 +185,12 @@ def test_real_spectra_give_what_sherpa_and_xspec_give(real_nodes, tmp_path, case
 
     names, redshift = REAL[case]
     kt_nodes, parts = real_nodes
-    counts, blank, scale = (np.concatenate([parts[name][i] for name in names]) for i in range(3))
-    rates = np.concatenate([parts[name][3] for name in names], axis=1)
+    counts, blank, scale, exposure = (np.concatenate([parts[name][i] for name in names]) for i in range(4))
+    rates = np.concatenate([parts[name][4] for name in names], axis=1)
     if statistic == "cstat":  # without background: the spectra are those of small sources
-        spectra = prepare_cstat(counts, np.zeros(len(counts)), rates)
+        spectra = prepare_cstat(counts, np.zeros(len(counts)), rates, exposure)
     else:
-        spectra = prepare_chi2gehrels(counts, blank, scale, rates)
+        spectra = prepare_chi2gehrels(counts, blank, scale, rates, exposure)
     kt, kt_lo, kt_hi, norm, _, _, stat, lower_found, upper_found = fit_kt_norm(spectra, kt_nodes)
     files = [
         {kind: str(SPECTRA / f"{name}{end}")

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpxt_hpc.fitting.statistics import CSTAT, Spectra, statistic_derivatives, statistic_value
+from cpxt_hpc.fitting.statistics import CSTAT, Spectra, ray_derivatives, statistic_derivatives, statistic_value
 from cpxt_hpc.science.compiled import compiled
 
 MAX_STEPS = 300
-CONVERGED = 1e-20
-"""Newton ends where the square of its decrement, twice the distance in statistic, is below this."""
+CONVERGED = 1e-9
+"""Newton's last step is the one whose squared decrement, about twice the gain in statistic, is below this. What is left
+after it is of the order of the square: the statistics are self-concordant (Nesterov & Nemirovskii 1994, chapter 2)."""
 
 
 class Minima(NamedTuple):
@@ -119,9 +120,7 @@ def ray_minimum(spectra: Spectra, k: int, u: float, norm: float) -> float:
     """
     zero_checked = False
     for _ in range(MAX_STEPS):
-        slope_a, slope_b, aa, ab, bb = statistic_derivatives(spectra, k, norm * (1.0 - u), norm * u)
-        slope = (1.0 - u) * slope_a + u * slope_b
-        curvature = (1.0 - u) * (1.0 - u) * aa + 2.0 * u * (1.0 - u) * ab + u * u * bb
+        slope, curvature = ray_derivatives(spectra, k, u, norm)
         if slope >= 0.0 and (norm == 0.0 or curvature == 0.0):
             return 0.0
         step = slope / curvature
@@ -153,7 +152,7 @@ def interval_minimum(spectra: Spectra, k: int, a: float, b: float) -> tuple[floa
         step_b = (aa * slope_b - ab * slope_a) / determinant
         decrement = slope_a * step_a + slope_b * step_b
         if not decrement > CONVERGED:
-            break
+            return a - step_a, b - step_b
         length = 1.0
         lower = statistic_value(spectra, k, a - step_a, b - step_b)
         # Close to the minimum rounding hides the descent, and full steps are right.

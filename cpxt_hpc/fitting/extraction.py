@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -22,8 +23,8 @@ class ObservationSpectrum:
         Observed counts.
     background : ndarray of float64, shape (n_channels,)
         Expected background counts, from the templates.
-    rates : ndarray of float64, shape (n_nodes, n_channels)
-        Expected source counts for norm 1 of the fully exposed region, at the nodes.
+    effective_s : float
+        Exposure times `source_factor` [s]: by it the rates of the fully exposed region are multiplied.
     exposed_fraction : float
         Mean over the region's pixels of their exposure, relative to the observation's reference exposure.
     source_factor : float
@@ -33,7 +34,7 @@ class ObservationSpectrum:
     position: int
     counts: np.ndarray
     background: np.ndarray
-    rates: np.ndarray
+    effective_s: float
     exposed_fraction: float
     source_factor: float
 
@@ -46,18 +47,24 @@ class RegionExtractor:
     fit_input : FitInput
     min_exposure_fraction : float
         Observations that expose less of a region's pixels stay out.
+
+    Attributes
+    ----------
+    rates : ndarray of float64, shape (n_nodes, n_channels)
+        Source count rates for norm 1 of the fully exposed region, all observations behind each other [count/s].
+    channels : tuple of slice
+        The channels of each observation in `rates`.
     """
 
     def __init__(self, fit_input: FitInput, min_exposure_fraction: float) -> None:
         self.min_exposure_fraction = min_exposure_fraction
         self._weight = _flat(fit_input.surface_brightness, np.float32)
         self._observations = [_packed(o) for o in fit_input.observations]
-        # Linear in the abundance, hence exact (science/response folds abundance 0 and 1).
-        self._rates = [
-            np.ascontiguousarray(o.nodes[0] + fit_input.abundance * (o.nodes[1] - o.nodes[0]), dtype=np.float64)
-            for o in fit_input.observations
-        ]
-        self.n_channels = sum(rates.shape[1] for rates in self._rates)
+        # Exact: the plasma models are linear in the abundance.
+        rates = [o.nodes[0] + fit_input.abundance * (o.nodes[1] - o.nodes[0]) for o in fit_input.observations]
+        self.rates = np.ascontiguousarray(np.concatenate(rates, axis=1), dtype=np.float64)
+        ends = np.cumsum([0, *(part.shape[1] for part in rates)])
+        self.channels = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
 
     def extract(self, start: np.ndarray, stop: np.ndarray, n_pixels: int) -> list[ObservationSpectrum]:
         """Spectra of a region, of the observations that expose enough of it.
@@ -76,12 +83,12 @@ class RegionExtractor:
         """
         total_weight = image_sum(start, stop, self._weight)
         spectra = []
-        for position, (observation, rates) in enumerate(zip(self._observations, self._rates, strict=True)):
+        for position, observation in enumerate(self._observations):
             exposed = image_sum(start, stop, observation.exposure_fraction)
             if n_pixels == 0 or not exposed >= self.min_exposure_fraction * n_pixels:
                 continue
             weighted = weighted_image_sum(start, stop, observation.exposure_fraction, self._weight)
-            n_channels = rates.shape[1]
+            n_channels = observation.background_template.shape[1]
             background = np.zeros(n_channels)
             for image, template in zip(observation.background_counts, observation.background_template, strict=True):
                 background += image_sum(start, stop, image) * template
@@ -92,7 +99,7 @@ class RegionExtractor:
                     position=position,
                     counts=counts.astype(np.float64),
                     background=background,
-                    rates=rates * (observation.exposure_s * source_factor),
+                    effective_s=observation.exposure_s * source_factor,
                     exposed_fraction=exposed / n_pixels,
                     source_factor=source_factor,
                 )
@@ -124,7 +131,7 @@ class RegionExtractor:
             observation.blank_channel,
             observation.blank_group,
             len(observation.blank_scale),
-            self._rates[position].shape[1],
+            observation.background_template.shape[1],
         )
         of_group = by_group.sum(axis=1)
         weights = of_group if of_group.any() else None

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpxt_hpc.fitting.exact import MAX_STEPS, Minima, find_minima, ray_minimum
-from cpxt_hpc.fitting.statistics import Spectra, statistic_derivatives, statistic_value
+from cpxt_hpc.fitting.exact import CONVERGED, MAX_STEPS, Minima, find_minima, ray_minimum
+from cpxt_hpc.fitting.statistics import (
+    Spectra,
+    cross_derivatives,
+    ray_derivatives,
+    statistic_derivatives,
+    statistic_value,
+)
 from cpxt_hpc.science.compiled import compiled
 
 DELTA_STATISTIC = 1.0
 """Rise of the statistic at the limits: 68 % for one parameter of interest."""
-CROSSING_TOLERANCE = 1e-10
-"""Allowed error of the square root of the rise at a limit."""
+LAST_STEP = 1e-5
+"""The step towards a limit from where the root of the rise is off by less than this is the last: its error is of the
+order of the square."""
 
 
 @compiled
@@ -135,74 +142,82 @@ def _rise(value, best):
 
 @compiled
 def _crossing_kt(spectra, minima, k, inner, outer, best):
-    """Place u between inner (below the level) and outer (above it) where the profile of kT crosses the level."""
+    """Place u between inner (below the level) and outer (a node above it) where the profile of kT crosses the level."""
+    inner_value = minima.value[k]
+    if inner == 0.0 or inner == 1.0:
+        inner_value = minima.node_value[k + int(inner)]
+    rise_inner = _rise(inner_value, best)
+    rise_outer = _rise(minima.node_value[k + int(outer)], best)
+    u = inner - (outer - inner) * rise_inner / (rise_outer - rise_inner)
     norm = minima.a[k] + minima.b[k]
-    u = 0.5 * (inner + outer)
     for _ in range(MAX_STEPS):
         norm = ray_minimum(spectra, k, u, norm)
         a, b = norm * (1.0 - u), norm * u
         rise = _rise(statistic_value(spectra, k, a, b), best)
-        if abs(rise) <= CROSSING_TOLERANCE:
-            return u
         if rise > 0.0:
             outer = u
         else:
             inner = u
         slope_a, slope_b, _, _, _ = statistic_derivatives(spectra, k, a, b)
-        u = _next_place(u, rise, norm * (slope_b - slope_a), inner, outer)
-        if abs(outer - inner) <= 1e-15:
+        u, last = _next_place(u, rise, norm * (slope_b - slope_a), inner, outer)
+        if last:
             return u
     return u
 
 
 @compiled
 def _next_place(place, rise, slope, inner, outer):
-    """Newton's step towards rise = 0, or the middle of the bracket where that leads out of it."""
+    """Newton's step towards rise = 0, or one by the bracket where that leads out of it; whether it is the last."""
     derivative = slope / (2.0 * (rise + np.sqrt(DELTA_STATISTIC)))
     target = place - rise / derivative
-    if min(inner, outer) < target < max(inner, outer):
-        return target
-    return 0.5 * (inner + outer)
+    inside = min(inner, outer) < target < max(inner, outer)
+    if abs(rise) <= LAST_STEP or abs(outer - inner) <= 1e-15 * inner:
+        return target if inside else place, True
+    if inside:
+        return target, False
+    return 2.0 * inner if outer == np.inf else 0.5 * (inner + outer), False
 
 
 @compiled
 def _norm_range(spectra, minima, k, best):
     """Range of norms that interval k allows."""
-    norm = minima.a[k] + minima.b[k]
-    u = minima.b[k] / norm if norm > 0.0 else 0.0
-    low = 0.0
-    if statistic_value(spectra, k, 0.0, 0.0) > best + DELTA_STATISTIC:
-        low = _crossing_norm(spectra, k, u, norm, 0.0, best)
-    _, _, aa, ab, bb = statistic_derivatives(spectra, k, norm * (1.0 - u), norm * u)
-    curvature = (1.0 - u) * (1.0 - u) * aa + 2.0 * u * (1.0 - u) * ab + u * u * bb
-    step = max(np.sqrt(1.0 / curvature), 1e-3 * norm) if curvature > 0.0 else 1.0
-    inner, outer = norm, norm + step
-    for _ in range(MAX_STEPS):
-        u = _cross_minimum(spectra, k, outer, u)
-        if not statistic_value(spectra, k, outer * (1.0 - u), outer * u) <= best + DELTA_STATISTIC:
-            break
-        step *= 2.0
-        inner, outer = outer, outer + step
-    return low, _crossing_norm(spectra, k, u, inner, outer, best)
+    a, b = minima.a[k], minima.b[k]
+    norm = a + b
+    u = b / norm if norm > 0.0 else 0.0
+    step = _norm_step(spectra, k, a, b, best + DELTA_STATISTIC - minima.value[k])
+    high = _crossing_norm(spectra, k, u, norm, np.inf, norm + step, best)
+    if statistic_value(spectra, k, 0.0, 0.0) <= best + DELTA_STATISTIC:
+        return 0.0, high
+    return _crossing_norm(spectra, k, u, norm, 0.0, max(norm - step, 0.5 * norm), best), high
 
 
 @compiled
-def _crossing_norm(spectra, k, u, inner, outer, best):
+def _norm_step(spectra, k, a, b, rise):
+    """How far the norm may move for a rise of the statistic, from its second derivatives at the interval's minimum."""
+    _, _, aa, ab, bb = statistic_derivatives(spectra, k, a, b)
+    determinant = aa * bb - ab * ab
+    if a > 0.0 and b > 0.0 and determinant > 1e-12 * aa * bb:
+        return np.sqrt(2.0 * rise * (aa - 2.0 * ab + bb) / determinant)
+    slope, curvature = ray_derivatives(spectra, k, 0.0 if b == 0.0 else 1.0, a + b)
+    if curvature > 0.0:
+        return np.sqrt(2.0 * rise / curvature)
+    return rise / slope if slope > 0.0 else 1.0
+
+
+@compiled
+def _crossing_norm(spectra, k, u, inner, outer, norm, best):
     """Norm between inner (below the level) and outer (above it) where the profile of interval k crosses it."""
-    norm = 0.5 * (inner + outer)
     for _ in range(MAX_STEPS):
         u = _cross_minimum(spectra, k, norm, u)
         a, b = norm * (1.0 - u), norm * u
         rise = _rise(statistic_value(spectra, k, a, b), best)
-        if abs(rise) <= CROSSING_TOLERANCE:
-            return norm
         if rise > 0.0:
             outer = norm
         else:
             inner = norm
-        slope_a, slope_b, _, _, _ = statistic_derivatives(spectra, k, a, b)
-        norm = _next_place(norm, rise, (1.0 - u) * slope_a + u * slope_b, inner, outer)
-        if abs(outer - inner) <= 1e-15 * max(inner, outer):
+        slope, _ = ray_derivatives(spectra, k, u, norm)
+        norm, last = _next_place(norm, rise, slope, inner, outer)
+        if last:
             return norm
     return norm
 
@@ -213,18 +228,16 @@ def _cross_minimum(spectra, k, norm, u):
     low, high = 0.0, 1.0
     low_checked = high_checked = False
     for _ in range(MAX_STEPS):
-        slope_a, slope_b, aa, ab, bb = statistic_derivatives(spectra, k, norm * (1.0 - u), norm * u)
-        slope = norm * (slope_b - slope_a)
-        curvature = norm * norm * (aa - 2.0 * ab + bb)
+        slope, curvature = cross_derivatives(spectra, k, u, norm)
         if (u == 0.0 and slope >= 0.0) or (u == 1.0 and slope <= 0.0):
             return u
         if slope > 0.0:
             high, high_checked = u, True
         else:
             low, low_checked = u, True
-        if slope * slope <= 1e-20 * curvature or high - low <= 1e-15:
-            return u
         target = u - slope / curvature if curvature > 0.0 else np.nan
+        if slope * slope <= CONVERGED * curvature or high - low <= 1e-15:
+            return min(max(target, 0.0), 1.0) if curvature > 0.0 else u
         if low < target < high:
             u = target
         elif target <= low and not low_checked:

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from cpxt_hpc.fitting.extraction import ObservationSpectrum, RegionExtractor
+from cpxt_hpc.fitting.extraction import RegionExtractor
 from cpxt_hpc.fitting.limits import fit_kt_norm
 from cpxt_hpc.fitting.model import FitInput
 from cpxt_hpc.fitting.results import Status, empty_result
@@ -113,7 +113,9 @@ class RegionFitter:
         """Rough time that a region's fit takes [s], to share out the work; reads no events."""
         per_observation = SECONDS_PER_PIXEL * self._pixel_count(index)
         n_observations = len(self.fit_input.observations)
-        return SECONDS_PER_REGION + SECONDS_PER_CHANNEL * self.extractor.n_channels + per_observation * n_observations
+        return (
+            SECONDS_PER_REGION + SECONDS_PER_CHANNEL * self.extractor.rates.shape[1] + per_observation * n_observations
+        )
 
     def region_runs(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Runs (start, stop) of a region's pixels inside the image, and the number of pixels of the whole region."""
@@ -142,29 +144,28 @@ class RegionFitter:
         row["exposure_s"] = sum(
             self.fit_input.observations[part.position].exposure_s * part.exposed_fraction for part in parts
         )
-        counts = np.concatenate([part.counts for part in parts])
-        rates = np.concatenate([part.rates for part in parts], axis=1)
+        n_channels = self.extractor.rates.shape[1]
+        counts, background, exposure = np.zeros(n_channels), np.zeros(n_channels), np.zeros(n_channels)
+        for part in parts:
+            channels = self.extractor.channels[part.position]
+            counts[channels] = part.counts
+            background[channels] = part.background
+            exposure[channels] = part.effective_s
         if self.statistic == "cstat":
-            background = np.concatenate([part.background for part in parts])
-            spectra = prepare_cstat(counts, background, rates)
+            spectra = prepare_cstat(counts, background, self.extractor.rates, exposure)
         else:
-            blank, scale = self._blank_sky(parts, start, stop)
+            blank, scale = np.zeros(n_channels), np.zeros(n_channels)
+            for part in parts:
+                channels = self.extractor.channels[part.position]
+                blank[channels], scale[channels] = self.extractor.blank_sky(part.position, start, stop)
             background = scale * blank
-            spectra = prepare_chi2gehrels(counts, blank, scale, rates)
+            spectra = prepare_chi2gehrels(counts, blank, scale, self.extractor.rates, exposure)
         row["background_counts"] = background.sum()
         row["net_counts"] = counts.sum() - background.sum()
-        if not (np.isfinite(background).all() and np.isfinite(rates).all()):
+        if not (np.isfinite(background).all() and np.isfinite(exposure).all()):
             row["status"] = Status.NOT_A_NUMBER
             return
         self._fill_parameters(row, spectra)
-
-    def _blank_sky(
-        self, parts: list[ObservationSpectrum], start: np.ndarray, stop: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Blank-sky counts and their scale in all channels of the observations used."""
-        blanks = [self.extractor.blank_sky(part.position, start, stop) for part in parts]
-        counts = np.concatenate([counts for counts, _ in blanks])
-        return counts, np.concatenate([np.full(len(counts), scale) for counts, scale in blanks])
 
     def _fill_parameters(self, row: np.ndarray, spectra: Spectra) -> None:
         values = fit_kt_norm(spectra, self._kt)

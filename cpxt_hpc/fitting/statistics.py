@@ -48,15 +48,17 @@ class Spectra(NamedTuple):
 
 
 @compiled
-def prepare_cstat(counts: np.ndarray, background: np.ndarray, rates: np.ndarray) -> Spectra:
+def prepare_cstat(counts: np.ndarray, background: np.ndarray, rates: np.ndarray, exposure: np.ndarray) -> Spectra:
     """Spectra for the Poisson likelihood with a known background.
 
     Parameters
     ----------
     counts, background : ndarray of float64, shape (n_channels,)
-        Observed counts; expected background counts.
+        Observed counts; expected background counts. All observations behind each other.
     rates : ndarray of float64, shape (n_nodes, n_channels)
-        Expected source counts for norm 1.
+        Source count rates for norm 1 [count/s].
+    exposure : ndarray of float64, shape (n_channels,)
+        Effective exposure [s]; 0 in the channels of observations that take no part.
 
     Returns
     -------
@@ -65,36 +67,39 @@ def prepare_cstat(counts: np.ndarray, background: np.ndarray, rates: np.ndarray)
         over all channels hold it.
     """
     n_nodes, n_channels = rates.shape
-    filled = np.flatnonzero(counts > 0.0)
+    filled = np.flatnonzero((counts > 0.0) & (exposure > 0.0))
     observed = np.empty(len(filled))
     companion = np.empty(len(filled))
     kept = np.empty((n_nodes, len(filled)))
-    totals = np.zeros(n_nodes)
+    totals = np.empty(n_nodes)
+    constant = 0.0
+    for i in range(n_channels):
+        if exposure[i] > 0.0:
+            constant += 2.0 * (background[i] - counts[i])
     for i in range(len(filled)):
         observed[i] = counts[filled[i]]
         companion[i] = max(background[filled[i]], SMALLEST_EXPECTED)
     for k in range(n_nodes):
-        for i in range(n_channels):
-            totals[k] += rates[k, i]
+        totals[k] = _dot(rates[k], exposure)
         for i in range(len(filled)):
-            kept[k, i] = rates[k, filled[i]]
-    return Spectra(CSTAT, observed, companion, kept, totals, 2.0 * (background.sum() - counts.sum()))
+            kept[k, i] = rates[k, filled[i]] * exposure[filled[i]]
+    return Spectra(CSTAT, observed, companion, kept, totals, constant)
 
 
 @compiled
 def prepare_chi2gehrels(
-    counts: np.ndarray, blank_counts: np.ndarray, blank_scale: np.ndarray, rates: np.ndarray
+    counts: np.ndarray, blank_counts: np.ndarray, blank_scale: np.ndarray, rates: np.ndarray, exposure: np.ndarray
 ) -> Spectra:
     """Spectra for chi2 of background-subtracted counts with Gehrels' errors.
 
     Parameters
     ----------
     counts, blank_counts : ndarray of float64, shape (n_channels,)
-        Counts of the observation and of its background data set.
+        Counts of the observations and of their background data sets.
     blank_scale : ndarray of float64, shape (n_channels,)
         Factor from `blank_counts` to the background in `counts`.
-    rates : ndarray of float64, shape (n_nodes, n_channels)
-        Expected source counts for norm 1.
+    rates, exposure
+        As in `prepare_cstat`.
 
     Returns
     -------
@@ -105,15 +110,29 @@ def prepare_chi2gehrels(
     sigma^2 = (1 + sqrt(S + 0.75))^2 + scale^2 (1 + sqrt(B + 0.75))^2 (Gehrels 1986, ApJ 303, 336), as Sherpa's
     Chi2Gehrels has it after ``subtract``.
     """
-    n_nodes, n_channels = rates.shape
-    net = np.empty(n_channels)
-    weight = np.empty(n_channels)
-    for i in range(n_channels):
-        net[i] = counts[i] - blank_scale[i] * blank_counts[i]
-        source_error = 1.0 + np.sqrt(counts[i] + 0.75)
-        blank_error = blank_scale[i] * (1.0 + np.sqrt(blank_counts[i] + 0.75))
+    n_nodes = len(rates)
+    used = np.flatnonzero(exposure > 0.0)
+    net = np.empty(len(used))
+    weight = np.empty(len(used))
+    kept = np.empty((n_nodes, len(used)))
+    for i in range(len(used)):
+        source, blank, scale = counts[used[i]], blank_counts[used[i]], blank_scale[used[i]]
+        net[i] = source - scale * blank
+        source_error = 1.0 + np.sqrt(source + 0.75)
+        blank_error = scale * (1.0 + np.sqrt(blank + 0.75))
         weight[i] = 1.0 / (source_error * source_error + blank_error * blank_error)
-    return Spectra(CHI2GEHRELS, net, weight, rates.copy(), np.zeros(n_nodes), 0.0)
+    for k in range(n_nodes):
+        for i in range(len(used)):
+            kept[k, i] = rates[k, used[i]] * exposure[used[i]]
+    return Spectra(CHI2GEHRELS, net, weight, kept, np.zeros(n_nodes), 0.0)
+
+
+@compiled(fastmath=REASSOCIATE)
+def _dot(first, second):
+    total = 0.0
+    for i in range(len(first)):
+        total += first[i] * second[i]
+    return total
 
 
 @compiled
@@ -135,6 +154,29 @@ def statistic_derivatives(spectra: Spectra, k: int, a: float, b: float) -> tuple
     if spectra.statistic == CSTAT:
         return _cstat_derivatives(spectra, k, a, b)
     return _chi2_derivatives(spectra, k, a, b)
+
+
+@compiled
+def ray_derivatives(spectra: Spectra, k: int, u: float, norm: float) -> tuple[float, float]:
+    """First and second derivative in the norm, with the part u of it in node k + 1."""
+    if spectra.statistic == CSTAT:
+        total = (1.0 - u) * spectra.totals[k] + u * spectra.totals[k + 1]
+        pull, curvature = _cstat_along(spectra, k, norm * (1.0 - u), norm * u, 1.0 - u, u)
+        return 2.0 * (total - pull), 2.0 * curvature
+    pull, curvature = _chi2_along(spectra, k, norm * (1.0 - u), norm * u, 1.0 - u, u)
+    return -2.0 * pull, 2.0 * curvature
+
+
+@compiled
+def cross_derivatives(spectra: Spectra, k: int, u: float, norm: float) -> tuple[float, float]:
+    """First and second derivative in the part u of the norm that is in node k + 1, the norm fixed."""
+    a, b = norm * (1.0 - u), norm * u
+    if spectra.statistic == CSTAT:
+        total = norm * (spectra.totals[k + 1] - spectra.totals[k])
+        pull, curvature = _cstat_along(spectra, k, a, b, -norm, norm)
+        return 2.0 * (total - pull), 2.0 * curvature
+    pull, curvature = _chi2_along(spectra, k, a, b, -norm, norm)
+    return -2.0 * pull, 2.0 * curvature
 
 
 @compiled(fastmath=REASSOCIATE)
@@ -194,3 +236,30 @@ def _chi2_derivatives(spectra, k, a, b):
         ab += weight * low[i] * high[i]
         bb += weight * high[i] * high[i]
     return -2.0 * slope_a, -2.0 * slope_b, 2.0 * aa, 2.0 * ab, 2.0 * bb
+
+
+@compiled(fastmath=REASSOCIATE)
+def _cstat_along(spectra, k, a, b, step_a, step_b):
+    """Sums for the derivatives along the direction (step_a, step_b)."""
+    low, high = spectra.rates[k], spectra.rates[k + 1]
+    pull = curvature = 0.0
+    for i in range(len(spectra.observed)):
+        inverse = 1.0 / (spectra.companion[i] + a * low[i] + b * high[i])
+        change = (step_a * low[i] + step_b * high[i]) * inverse
+        share = spectra.observed[i] * change
+        pull += share
+        curvature += share * change
+    return pull, curvature
+
+
+@compiled(fastmath=REASSOCIATE)
+def _chi2_along(spectra, k, a, b, step_a, step_b):
+    """Sums for the derivatives along the direction (step_a, step_b)."""
+    low, high = spectra.rates[k], spectra.rates[k + 1]
+    pull = curvature = 0.0
+    for i in range(len(spectra.observed)):
+        change = step_a * low[i] + step_b * high[i]
+        share = spectra.companion[i] * change
+        pull += share * (spectra.observed[i] - a * low[i] - b * high[i])
+        curvature += share * change
+    return pull, curvature

@@ -35,12 +35,13 @@ def cell(kt: float, counts: float, share: float, regions: int, blank_ratio: floa
     source = rates_at(kt, kt_nodes, rates)
     source *= counts * (1.0 - share) / source.sum()
     scale = np.full(len(background), 1.0 / blank_ratio)
+    exposure = np.full(len(background), EXPOSURE_S)
     found = {"cstat": [], "chi2gehrels": []}
     for _ in range(regions):
         drawn = rng.poisson(source + background).astype(float)
         blank = rng.poisson(background * blank_ratio).astype(float)
-        found["cstat"].append(fit_kt_norm(prepare_cstat(drawn, background, rates), kt_nodes))
-        found["chi2gehrels"].append(fit_kt_norm(prepare_chi2gehrels(drawn, blank, scale, rates), kt_nodes))
+        found["cstat"].append(fit_kt_norm(prepare_cstat(drawn, background, rates, exposure), kt_nodes))
+        found["chi2gehrels"].append(fit_kt_norm(prepare_chi2gehrels(drawn, blank, scale, rates, exposure), kt_nodes))
     rows = []
     for statistic, fits in found.items():
         best, low, high = np.array([fit[:3] for fit in fits]).T
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     nodes, _ = acis_nodes()
-    rates = np.ascontiguousarray((nodes[0] + ABUNDANCE * (nodes[1] - nodes[0])) * EXPOSURE_S)
+    rates = np.ascontiguousarray(nodes[0] + ABUNDANCE * (nodes[1] - nodes[0]))
     kt_nodes = temperature_nodes()
     rng = np.random.default_rng(arguments.seed)
     began = time.perf_counter()

@@ -411,6 +411,38 @@ def test_background_equals_the_counts_of_a_field_of_background(prepared):
     assert counts == pytest.approx(background, rel=0.04)
 
 
+def test_chips_of_acis_s_get_a_scale_and_a_model_by_group(tmp_path):
+    renamed = {0: 6, 1: 7, 2: 8, 3: 5}
+    table = np.array([6, 7, 8, 5], dtype=np.int16)
+
+    def to_acis_s(*pair):
+        for each in pair:
+            kept = each["ccd_id"] >= 0
+            if each.good_times:
+                # The back-illuminated chips have half the background here: their scale must say so.
+                kept = ~np.isin(each["ccd_id"], (1, 3)) | (np.arange(len(each)) % 2 == 0)
+            columns = {name: column[kept] for name, column in each.columns.items()}
+            columns["ccd_id"] = table[columns["ccd_id"]]
+            yield dataclasses.replace(
+                each, columns=columns, header={**each.header, "SIM_Z": -190.14},
+                good_times={renamed[ccd]: times for ccd, times in each.good_times.items()},
+                exposure_s={renamed[ccd]: time for ccd, time in each.exposure_s.items()},
+            )  # fmt: skip
+
+    layout = put_observations(tmp_path, obsids=(8,), change=to_acis_s)
+    draw(layout)
+    run(context_of(layout, obsids=(8,)), merge.STAGE, clean.STAGE, crop.STAGE)
+    images, scales, _ = read_background_model(layout.observation(8).background_model)
+    assert list(images) == ["BI5", "FI", "BI7"]
+    level = (60_000 / (20_000 * 0.98693)) / (150_000 / 100_000)
+    for group, expected in (("FI", level), ("BI5", level / 2), ("BI7", level / 2)):
+        error = scales[group].error * scales[group].level / scales[group].value
+        assert scales[group].level == pytest.approx(expected, abs=3.5 * error)
+    total = sum(images.values())
+    assert np.array_equal(total > 0.0, read_image(layout.mask)[0] == 1)
+    assert read_image(layout.counts)[0].sum() == pytest.approx(total.sum(), rel=0.05)
+
+
 def test_scale_is_the_true_level_after_the_flare_is_cut(prepared):
     for obsid in (7, 8):
         _, scales, _ = read_background_model(prepared.layout.observation(obsid).background_model)

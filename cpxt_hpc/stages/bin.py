@@ -50,7 +50,9 @@ def run(context: StageContext) -> None:
     )
     channel, nodes = _folded_model(context)
     observations = tuple(
-        pack_observation(config, layout.observation(obsid), images.grid, images.mask, channel, rates)
+        pack_observation(
+            layout.observation(obsid), images.grid, images.mask, channel, rates, config.background
+        )
         for obsid, rates in zip(config.obsids, nodes.rates, strict=True)
     )
     weights = brightness_weights(

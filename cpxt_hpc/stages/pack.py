@@ -6,17 +6,16 @@ import logging
 
 import numpy as np
 
-from cpxt_hpc.config import BackgroundSection, ClusterConfig
+from cpxt_hpc.config import BackgroundSection
 from cpxt_hpc.errors import DataError
 from cpxt_hpc.fitting.model import ObservationInput
 from cpxt_hpc.io.background_model import read_background_model
 from cpxt_hpc.io.events import read_events
-from cpxt_hpc.io.images import read_image
+from cpxt_hpc.io.images import read_image, read_images
 from cpxt_hpc.layout import ObservationLayout
 from cpxt_hpc.science.background import blank_sky_weights, detector_groups, event_weights
 from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid
-from cpxt_hpc.science.images import band_channels
 from cpxt_hpc.science.packing import part_of, sort_by_pixel
 from cpxt_hpc.science.template import background_template
 
@@ -26,18 +25,17 @@ N_PI_CHANNELS = 1024
 
 
 def pack_observation(
-    config: ClusterConfig,
     observation: ObservationLayout,
     grid: PixelGrid,
     mask: np.ndarray,
     channel: np.ndarray,
     rates: np.ndarray,
+    settings: BackgroundSection,
 ) -> ObservationInput:
     """Everything that the fit needs of one observation.
 
     Parameters
     ----------
-    config : ClusterConfig
     observation : ObservationLayout
     grid : PixelGrid
         Of the map.
@@ -47,6 +45,8 @@ def pack_observation(
         Numbers of the fitted PI channels, consecutive.
     rates : ndarray of float64, shape (2, n_nodes, n_channels)
         Folded model.
+    settings : BackgroundSection
+        How the background template is smoothed.
 
     Returns
     -------
@@ -77,10 +77,10 @@ def pack_observation(
 
     inside = blank_pixel >= 0
     spectra = _group_spectra(blank.select(inside), event_weights(blank, weights)[inside], groups)
-    templates = [_template(config.background, spectra[group], channel, events.obsid, group) for group in groups]
-    first, last = band_channels(config.fit.energy_min_kev, config.fit.energy_max_kev)
+    templates = [_template(settings, spectra[group], channel, events.obsid, group) for group in groups]
+    image_channel = _image_channels(observation)
     images = [
-        np.where(mask, models[group], 0.0) * _band_ratio(spectra[group], channel, np.arange(first, last + 1))
+        np.where(mask, models[group], 0.0) * _band_ratio(spectra[group], channel, image_channel)
         for group in groups
     ]
     logger.info(
@@ -149,6 +149,15 @@ def _template(
             settings.template_counts,
         )
     return cut / cut.sum()
+
+
+def _image_channels(observation: ObservationLayout) -> np.ndarray:
+    """PI channels that the background model of stage 4 counts; an RMF's energies may choose others by one or two."""
+    _, _, header = read_images(observation.background_model)
+    try:
+        return np.arange(int(header["CHANLO"]), int(header["CHANHI"]) + 1)
+    except KeyError as error:
+        raise DataError(f"{observation.background_model}: lacks {error}. Run stage 4 (crop) again.") from error
 
 
 def _band_ratio(spectrum: np.ndarray, channel: np.ndarray, image_channel: np.ndarray) -> float:

@@ -176,7 +176,7 @@ class Scheduler:
     def _feed(self, worker: int) -> list[Action]:
         state = self._workers[worker]
         actions: list[Action] = []
-        while len(state.chunks) < IN_FLIGHT and not state.released:
+        while self._wants_more(state):
             tasks = self._take_chunk()
             if len(tasks) == 0:
                 break
@@ -185,6 +185,19 @@ class Scheduler:
             self._chunks[self._last_chunk] = (worker, set(tasks.tolist()))
             actions.append(Assign(worker, self._last_chunk, tasks))
         return actions
+
+    def _wants_more(self, state: _Worker) -> bool:
+        if state.released or len(state.chunks) >= IN_FLIGHT:
+            return False
+        if not state.chunks:
+            return True
+        # A second chunk bridges the time of an answer. Behind a long one it would only be late, and the last
+        # tasks belong to workers that have none.
+        waiting = len(self._order) - self._next + len(self._given_back)
+        if waiting <= len(self._workers) and waiting <= sum(not other.chunks for other in self._workers.values()):
+            return False
+        held_s = sum(self._seconds[list(self._chunks[chunk][1])].sum() for chunk in state.chunks) * self._scale()
+        return held_s <= 1.5 * LONGEST_CHUNK_S
 
     def _take_chunk(self) -> np.ndarray:
         share_s = self.remaining_seconds() / (SHARE * max(len(self._workers), 1))

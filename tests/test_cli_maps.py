@@ -38,7 +38,8 @@ def test_all_maps_and_tables_are_written_and_told(tmp_path, fit_input, rows, cap
     out = capsys.readouterr().out
     for name in QUANTITIES:
         assert layout.map_file(f"{name}.fits").is_file()
-        assert f"A1_{name}.fits" in out
+        assert name in out.split()
+    assert f"{layout.main_output}/A1_*.fits ({len(QUANTITIES)} files):" in out
     assert f"{len(rows)} of {len(rows)} regions of resolution 2 (blocks of 3 x 3 pixels) are fitted" in out
     assert f"{len(rows) - 2:8d}  status  0  fitted well" in out
     assert "       1  status  4  upper limit of kT not constrained" in out

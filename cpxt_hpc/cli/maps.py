@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def _make(argv: Sequence[str]) -> None:
         for kind in TABLES:
             write_fits_csv(layout.table(kind), select_fits(fits.results, kind), fits.obsids)
             written.append(layout.table(kind))
-    print(_listing(written))
+    print(_listing(written, config.name))
 
 
 def _wanted(only: Sequence[str] | None) -> list[str]:
@@ -120,10 +121,13 @@ def summary(fits: FittedRegions) -> str:
     return "\n".join(lines)
 
 
-def _listing(paths: Sequence[Path]) -> str:
-    """Files by folder."""
+def _listing(paths: Sequence[Path], cluster: str) -> str:
+    """Files by folder and kind, without the cluster's name in front of each."""
     lines = []
-    for folder in dict.fromkeys(path.parent for path in paths):
-        lines.append(f"Written in {folder}:")
-        lines += [f"  {path.name}" for path in paths if path.parent == folder]
+    groups: dict[tuple[Path, str], list[str]] = {}
+    for path in paths:
+        groups.setdefault((path.parent, path.suffix), []).append(path.stem.removeprefix(f"{cluster}_"))
+    for (folder, suffix), names in groups.items():
+        lines.append(f"{folder / cluster}_*{suffix} ({len(names)} files):")
+        lines += textwrap.wrap(" ".join(names), 110, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines)

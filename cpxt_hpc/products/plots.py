@@ -125,14 +125,18 @@ def _figure(panels: list[Map], fits: FittedRegions, rows: slice, columns: slice)
         _draw_scale_bar(axes, part.nx, part.ny, part.pixel_arcsec, fits.redshift)
         _label_axes(axes)
         axes.set_title(f"{fits.name}: {item.quantity.title}", fontsize="medium", loc="left", pad=20)
-        axes.text(0.0, 1.015, _what_is_shown(fits), transform=axes.transAxes, fontsize="x-small", color="0.3")
+        axes.text(0.0, 1.015, _what_is_shown(item, fits), transform=axes.transAxes, fontsize="x-small", color="0.3")
     return figure
 
 
-def _what_is_shown(fits: FittedRegions) -> str:
+def _what_is_shown(item: Map, fits: FittedRegions) -> str:
+    if not item.quantity.shows_fits:
+        return f"adaptive circle of each pixel of {fits.grid.pixel_arcsec:.3g} arcsec"
     side = BLOCK_SIDE[fits.resolution]
     blocks = "single pixels" if side == 1 else f"blocks of {side} x {side} pixels"
-    return f"{fits.n_of_resolution} of {fits.n_regions} regions, {blocks} of {fits.grid.pixel_arcsec:.3g} arcsec"
+    contours = "; contours: surface brightness, factors of 2" if item.name == "temperature_map" else ""
+    pixel = f"{fits.grid.pixel_arcsec:.3g} arcsec"
+    return f"{fits.n_of_resolution} of {fits.n_regions} regions, {blocks} of {pixel}{contours}"
 
 
 def _show_values(axes: Axes, item: Map, image: np.ndarray) -> AxesImage:

@@ -41,6 +41,8 @@ class Quantity:
         How it scales with the assumed depth L, for the header; empty where it does not.
     note : str
         One more line for the header.
+    shows_fits : bool
+        Whether it shows values of fits, in blocks; otherwise each pixel its own circle, fitted or not.
     """
 
     title: str
@@ -51,6 +53,7 @@ class Quantity:
     unit_shown: str = ""
     depends_on_depth: str = ""
     note: str = ""
+    shows_fits: bool = True
 
 
 def _painted(column: Callable[[FittedRegions], np.ndarray]) -> Callable[[FittedRegions], np.ndarray]:
@@ -107,7 +110,7 @@ def _reduced_statistic(fits: FittedRegions) -> np.ndarray:
     return np.divide(fits.column("stat"), dof, out=np.full(len(dof), np.nan), where=dof > 0)
 
 
-_BLOCK_NOTE = "Relative: from the smoothed surface brightness, scaled to 0..1 over the known pixels."
+_RELATIVE_NOTE = "Relative: from the smoothed surface brightness, scaled to 0..1 over the known pixels."
 _ERROR_NOTE = "First order; the correlation of kT and norm is ignored."
 _LIMITS_NOTE = "68 %: statistic + 1, other parameters profiled. See the status map for limits that are not constrained."
 
@@ -163,20 +166,22 @@ QUANTITIES: dict[str, Quantity] = {
     ),
     "relative_density": Quantity(
         "relative density", "",
-        lambda f: thermo.scaled_to_unit(thermo.relative_density(f.surface_brightness)), note=_BLOCK_NOTE,
+        lambda f: thermo.scaled_to_unit(thermo.relative_density(f.surface_brightness)),
+        note=_RELATIVE_NOTE, shows_fits=False,
     ),
     "relative_pressure": Quantity(
         "relative pressure", "",
-        lambda f: thermo.relative_pressure(f.surface_brightness, paint(f.column("kT"), f.rows)), note=_BLOCK_NOTE,
+        lambda f: thermo.relative_pressure(f.surface_brightness, paint(f.column("kT"), f.rows)), note=_RELATIVE_NOTE,
     ),
     "relative_entropy": Quantity(
         "relative entropy", "",
-        lambda f: thermo.relative_entropy(f.surface_brightness, paint(f.column("kT"), f.rows)), note=_BLOCK_NOTE,
+        lambda f: thermo.relative_entropy(f.surface_brightness, paint(f.column("kT"), f.rows)), note=_RELATIVE_NOTE,
     ),
     "acb_xray_sb_nosrc_cropped": Quantity(
         "smoothed surface brightness", "count s-1 arcmin-2", lambda f: f.surface_brightness, "magma",
         logarithmic=True, unit_shown=r"count s$^{-1}$ arcmin$^{-2}$",
         note="Net counts over exposure, both summed over each pixel's adaptive circle.",
+        shows_fits=False,
     ),
     "reduced_statistic": Quantity("statistic per degree of freedom", "", _painted(_reduced_statistic)),
     "net_counts": Quantity("net counts of the region", "count", _column("net_counts")),

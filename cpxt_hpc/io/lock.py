@@ -30,6 +30,8 @@ OWNER_BYTES = 2048
 
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+
 log = logging.getLogger(__name__)
 
 
@@ -121,7 +123,9 @@ class MainLock:
             self._take_flock()
             self._take_owner_file(break_lock)
         except BaseException:
-            os.close(self._descriptor)
+            for descriptor in (self._owner_descriptor, self._descriptor):
+                if descriptor >= 0:
+                    os.close(descriptor)
             raise
 
     def beat(self) -> None:
@@ -186,24 +190,36 @@ class MainLock:
             log.warning("%s: this file system has no flock; the owner file alone guards it", self._lock_path)
 
     def _take_owner_file(self, break_lock: bool) -> None:
-        for _ in range(3):
-            try:
-                descriptor = os.open(self._owner_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            except FileExistsError:
-                self._remove_dead_owner(break_lock)
-                continue
-            except OSError as error:
-                raise OutputError(f"{self._owner_path}: cannot be written ({error.strerror}).") from error
+        # Filled first and then linked to its name, which fails where that is taken: no owner file is ever half
+        # written. Where the file system knows no links, made and filled.
+        mine = self._owner_path.with_name(f"{self._owner_path.name}.{self._owner.host}.{self._owner.pid}")
+        try:
+            self._owner_descriptor = os.open(mine, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            self._write_owner()
+            self._inode = os.fstat(self._owner_descriptor).st_ino
+            for _ in range(3):
+                try:
+                    self._claim(mine)
+                    return
+                except FileExistsError:
+                    self._remove_dead_owner(break_lock)
+        except OSError as error:
+            raise OutputError(f"{self._owner_path}: cannot be written ({error.strerror}).") from error
+        finally:
+            mine.unlink(missing_ok=True)
+        raise self._held("another process that started at the same moment")
+
+    def _claim(self, mine: Path) -> None:
+        try:
+            os.link(mine, self._owner_path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            descriptor = os.open(self._owner_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            os.close(self._owner_descriptor)
             self._owner_descriptor = descriptor
             self._inode = os.fstat(descriptor).st_ino
-            try:
-                self._write_owner()
-            except OSError as error:
-                os.close(descriptor)
-                os.unlink(self._owner_path)
-                raise OutputError(f"{self._owner_path}: cannot be written ({error.strerror}).") from error
-            return
-        raise self._held("another process that started at the same moment")
+            self._write_owner()
 
     def _remove_dead_owner(self, break_lock: bool) -> None:
         read = _read_owner(self._owner_path)
@@ -217,7 +233,7 @@ class MainLock:
             if not break_lock or owner.host == self._owner.host:
                 raise self._held(str(owner))
             log.warning("breaking the lock of %s", owner)
-        aside = self._owner_path.with_name(f"{self._owner_path.name}.{self._owner.host}.{self._owner.pid}")
+        aside = self._owner_path.with_name(f"{self._owner_path.name}.{self._owner.host}.{self._owner.pid}.dead")
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._owner_path, aside)
             moved = _read_owner(aside)
@@ -236,7 +252,7 @@ class MainLock:
 
 
 def _read_owner(path: Path) -> tuple[Owner, float] | None:
-    """Owner and time of the last heartbeat; None where there is no file. A torn file names nobody, long ago."""
+    """Owner and time of the last heartbeat; None where there is no file."""
     try:
         heartbeat = os.stat(path).st_mtime
         text = path.read_text(encoding="utf-8")
@@ -245,7 +261,7 @@ def _read_owner(path: Path) -> tuple[Owner, float] | None:
     try:
         return Owner(**json.loads(text)), heartbeat
     except (ValueError, TypeError):
-        # The moment between making and filling the file, or a machine that died in it.
+        # Between making and filling it on a file system without links, or a machine that died then.
         return Owner("(unknown machine)", 0, 0, "", 0, "(unknown time)", {}), heartbeat
 
 

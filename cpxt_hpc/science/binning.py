@@ -281,8 +281,8 @@ def _largest_harmless_background(counts, target):
 
 
 @compiled
-def _proven_below(sums, half_widths, ladder, y, x, rung, target, unit):
-    """Whether no radius up to a rung of the ladder reaches the target.
+def _proven_below(sums, half_widths, ladder, y, x, rung, counts, background, target, unit):
+    """Whether no radius up to a rung of the ladder, whose disc holds these sums, reaches the target.
 
     Returns
     -------
@@ -291,7 +291,6 @@ def _proven_below(sums, half_widths, ladder, y, x, rung, target, unit):
         or a smaller one.
     """
     top = rung
-    counts, background = _disc(sums, half_widths[top], y, x)
     while True:
         if _significance(float(counts), background * unit) >= target:
             return top - 1
@@ -299,9 +298,9 @@ def _proven_below(sums, half_widths, ladder, y, x, rung, target, unit):
         needed = _largest_harmless_background(float(counts), target * _MARGIN)
         if needed < 0.0 or top == 0:
             return rung
-        # Area scaling guesses the smallest disc that still holds more background than `needed`.
+        # Area scaling guesses the smallest disc that still holds more background than `needed`, and two steps more.
         share = min(needed / max(background * unit, 1e-300), 1.0)
-        low = int(np.sqrt(share) * ladder[top] * 8.0) - 8 + 2
+        low = int(np.sqrt(share) * ladder[top] * STEPS_PER_PIXEL) - STEPS_PER_PIXEL + 2
         low = min(max(low, 0), top - 1)
         while True:
             counts, background = _disc(sums, half_widths[low], y, x)
@@ -312,15 +311,13 @@ def _proven_below(sums, half_widths, ladder, y, x, rung, target, unit):
 
 
 @compiled
-def _first_reaching(sums, half_widths, offsets, start, y, x, rung, target, unit):
-    """Smallest rung from a given one on that reaches the target; the number of rungs where none does."""
-    if rung >= len(half_widths):
-        return rung
-    counts, background = _disc(sums, half_widths[rung], y, x)
+def _first_reaching(sums, offsets, start, y, x, rung, counts, background, target, unit):
+    """Smallest rung that reaches the target, from one on whose disc holds these sums; their number where none does."""
+    last = len(start) - 2
     while not _significance(float(counts), background * unit) >= target:
+        if rung == last:
+            return last + 1
         rung += 1
-        if rung == len(half_widths):
-            break
         for p in range(start[rung], start[rung + 1]):
             row, column = y + offsets[p, 0], x + offsets[p, 1]
             counts += sums[row, column + 1, 0] - sums[row, column, 0]
@@ -339,18 +336,19 @@ def _search(sums, mask, half_widths, offsets, start, ladder, target, unit):
             if not mask[iy, ix]:
                 continue
             y, x = iy + margin, ix + margin
-            # Down to a rung up to which nothing reaches the target, ...
-            below = neighbour - _FIRST_STEP if neighbour < n_rungs else n_rungs - 1
+            # Down to a rung up to which nothing reaches the target, or to the smallest, ...
+            rung = max(neighbour - _FIRST_STEP, 0) if neighbour < n_rungs else n_rungs - 1
             step = _FIRST_STEP
-            while below >= 0:
-                proven = _proven_below(sums, half_widths, ladder, y, x, below, target, unit)
-                if proven == below:
+            counts, background = _disc(sums, half_widths[rung], y, x)
+            while rung > 0:
+                proven = _proven_below(sums, half_widths, ladder, y, x, rung, counts, background, target, unit)
+                if proven == rung:
                     break
-                below = proven + 1 - step
+                rung = max(proven + 1 - step, 0)
                 step *= 2
+                counts, background = _disc(sums, half_widths[rung], y, x)
             # ... and up again, one rung at a time.
-            first = max(below, -1) + 1
-            found = _first_reaching(sums, half_widths, offsets, start, y, x, first, target, unit)
+            found = _first_reaching(sums, offsets, start, y, x, rung, counts, background, target, unit)
             if found < n_rungs:
                 radius[iy, ix] = ladder[found]
             neighbour = found

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cpxt_hpc.fitting.logarithm import weighted_log_sum
 from cpxt_hpc.science.compiled import REASSOCIATE, compiled
 
 CSTAT = 0
@@ -181,14 +182,15 @@ def cross_derivatives(spectra: Spectra, k: int, u: float, norm: float) -> tuple[
 
 @compiled(fastmath=REASSOCIATE)
 def _cstat_logs(spectra, k, a, b):
+    """Sum of S ln(S / mu); infinite where a channel with counts expects none."""
     low, high = spectra.rates[k], spectra.rates[k + 1]
-    total = 0.0
-    for i in range(len(spectra.observed)):
+    ratio = np.empty(len(spectra.observed))
+    impossible = 0
+    for i in range(len(ratio)):
         expected = spectra.companion[i] + a * low[i] + b * high[i]
-        if expected <= 0.0:
-            return np.inf
-        total += spectra.observed[i] * np.log(spectra.observed[i] / expected)
-    return total
+        impossible += expected <= 0.0
+        ratio[i] = spectra.observed[i] / expected
+    return np.inf if impossible else weighted_log_sum(spectra.observed, ratio)
 
 
 @compiled(fastmath=REASSOCIATE)

@@ -29,7 +29,9 @@ UNKNOWN_COLOUR = "0.85"
 """Grey of pixels without a value: no colour map used here holds it."""
 
 STRETCH_PERCENTILES = (1.0, 99.0)
-"""Known pixels outside are shown in the colours of the ends, and the colour bar has arrows."""
+LOGARITHMIC_STRETCH_PERCENTILES = (1.0, 99.97)
+"""A logarithm holds the peak of a cluster, a small part of its area, without darkening the rest.
+Known pixels outside are shown in the colours of the ends, and the colour bar has arrows."""
 
 SMALLEST_RANGE = 1e-5
 """Smaller relative differences are rounding: the colours then span 5 % to either side."""
@@ -145,7 +147,8 @@ def _show_values(axes: Axes, item: Map, image: np.ndarray) -> AxesImage:
     if logarithmic:
         image = np.where(image > 0, image, np.nan)
     known = image[np.isfinite(image)]
-    low, high = np.percentile(known, STRETCH_PERCENTILES) if len(known) else (0.0, 1.0)
+    stretch = LOGARITHMIC_STRETCH_PERCENTILES if logarithmic else STRETCH_PERCENTILES
+    low, high = np.percentile(known, stretch) if len(known) else (0.0, 1.0)
     if high - low <= SMALLEST_RANGE * abs(high):
         low, high = low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(high) or 1.0)
     scale = LogNorm(low, high) if logarithmic else Normalize(low, high)
@@ -169,7 +172,7 @@ def _draw_colour_bar(figure: Figure, axes: Axes, shown: AxesImage, item: Map) ->
 
 def _written_out(value: float) -> str:
     """A number of a colour bar: 0.02, 300, or 2 x 10^-5."""
-    if 1e-3 <= value < 1e5:
+    if 1e-4 <= value < 1e5:
         return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
     exponent = int(np.floor(np.log10(value) + 1e-9))
     mantissa = f"{value / 10.0**exponent:.2g}"

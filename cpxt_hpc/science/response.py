@@ -11,6 +11,9 @@ import dataclasses
 import numpy as np
 from scipy.sparse import csr_array
 
+N_PI_CHANNELS = 1024
+"""Channels of ACIS PI spectra: 1 to 1024."""
+
 _SINGLE_PRECISION = 1.2e-7
 
 

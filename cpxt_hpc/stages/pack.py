@@ -17,11 +17,10 @@ from cpxt_hpc.science.background import blank_sky_weights, detector_groups, even
 from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.packing import part_of, sort_by_pixel
+from cpxt_hpc.science.response import N_PI_CHANNELS
 from cpxt_hpc.science.template import background_template
 
 logger = logging.getLogger(__name__)
-
-N_PI_CHANNELS = 1024
 
 NOISY_WINDOW_COUNTS = 50
 """Blank-sky counts in the widest window of the template below which a warning is due: 14 % of noise in each channel,

@@ -11,14 +11,12 @@ import numpy as np
 from cpxt_hpc.errors import DataError
 from cpxt_hpc.io.atomic import replacing
 from cpxt_hpc.io.ogip import read_responses
+from cpxt_hpc.science.response import N_PI_CHANNELS
 from cpxt_hpc.stages.base import Stage, StageContext
 from cpxt_hpc.toolchain.base import ResponseFiles
 from cpxt_hpc.toolchain.builtin import BuiltinToolchain
 
 logger = logging.getLogger(__name__)
-
-N_PI_CHANNELS = 1024
-"""Channels of ACIS PI spectra: 1 to 1024."""
 
 
 def run(context: StageContext) -> None:

@@ -90,8 +90,10 @@ def first_norm(spectra: Spectra, k: int) -> float:
     """A norm at node k to start from: that of the counts above the background, or of some of them."""
     if spectra.statistic != CSTAT or not spectra.totals[k] > 0.0:
         return 1.0
-    excess = max(-0.5 * spectra.constant, 0.05 * spectra.observed.sum())
-    return excess / spectra.totals[k]
+    observed = 0.0
+    for counts in spectra.observed:
+        observed += counts
+    return max(-0.5 * spectra.constant, 0.05 * observed) / spectra.totals[k]
 
 
 @compiled

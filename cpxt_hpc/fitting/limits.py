@@ -47,7 +47,10 @@ def fit_kt_norm(spectra: Spectra, kt_nodes: np.ndarray) -> tuple:
         The limits of kT lie inside the range of the nodes.
     """
     minima = find_minima(spectra)
-    k = np.argmin(minima.value)
+    k = 0
+    for interval in range(1, len(minima.value)):
+        if minima.value[interval] < minima.value[k]:
+            k = interval
     norm = minima.a[k] + minima.b[k]
     norm_lo, norm_hi = norm_limits(spectra, minima, k)
     if not norm > 0.0:
@@ -96,7 +99,7 @@ def kt_limit(spectra: Spectra, minima: Minima, k: int, u: float, upwards: bool) 
     found : bool
         False: the profile stays below the level up to the last node, which is given back.
     """
-    best = minima.value.min()
+    best = minima.value[k]
     last = len(minima.value) - 1
     inner = u
     while True:

@@ -68,23 +68,26 @@ def prepare_cstat(counts: np.ndarray, background: np.ndarray, rates: np.ndarray,
         over all channels hold it.
     """
     n_nodes, n_channels = rates.shape
-    filled = np.flatnonzero((counts > 0.0) & (exposure > 0.0))
-    observed = np.empty(len(filled))
-    companion = np.empty(len(filled))
-    kept = np.empty((n_nodes, len(filled)))
-    totals = np.empty(n_nodes)
+    filled = np.empty(n_channels, dtype=np.int64)
+    observed = np.empty(n_channels)
+    companion = np.empty(n_channels)
+    n = 0
     constant = 0.0
     for i in range(n_channels):
         if exposure[i] > 0.0:
             constant += 2.0 * (background[i] - counts[i])
-    for i in range(len(filled)):
-        observed[i] = counts[filled[i]]
-        companion[i] = max(background[filled[i]], SMALLEST_EXPECTED)
+            if counts[i] > 0.0:
+                filled[n] = i
+                observed[n] = counts[i]
+                companion[n] = max(background[i], SMALLEST_EXPECTED)
+                n += 1
+    kept = np.empty((n_nodes, n))
+    totals = np.empty(n_nodes)
     for k in range(n_nodes):
         totals[k] = _dot(rates[k], exposure)
-        for i in range(len(filled)):
+        for i in range(n):
             kept[k, i] = rates[k, filled[i]] * exposure[filled[i]]
-    return Spectra(CSTAT, observed, companion, kept, totals, constant)
+    return Spectra(CSTAT, observed[:n], companion[:n], kept, totals, constant)
 
 
 @compiled
@@ -111,21 +114,24 @@ def prepare_chi2gehrels(
     sigma^2 = (1 + sqrt(S + 0.75))^2 + scale^2 (1 + sqrt(B + 0.75))^2 (Gehrels 1986, ApJ 303, 336), as Sherpa's
     Chi2Gehrels has it after ``subtract``.
     """
-    n_nodes = len(rates)
-    used = np.flatnonzero(exposure > 0.0)
-    net = np.empty(len(used))
-    weight = np.empty(len(used))
-    kept = np.empty((n_nodes, len(used)))
-    for i in range(len(used)):
-        source, blank, scale = counts[used[i]], blank_counts[used[i]], blank_scale[used[i]]
-        net[i] = source - scale * blank
-        source_error = 1.0 + np.sqrt(source + 0.75)
-        blank_error = scale * (1.0 + np.sqrt(blank + 0.75))
-        weight[i] = 1.0 / (source_error * source_error + blank_error * blank_error)
+    n_nodes, n_channels = rates.shape
+    used = np.empty(n_channels, dtype=np.int64)
+    net = np.empty(n_channels)
+    weight = np.empty(n_channels)
+    n = 0
+    for i in range(n_channels):
+        if exposure[i] > 0.0:
+            used[n] = i
+            net[n] = counts[i] - blank_scale[i] * blank_counts[i]
+            source_error = 1.0 + np.sqrt(counts[i] + 0.75)
+            blank_error = blank_scale[i] * (1.0 + np.sqrt(blank_counts[i] + 0.75))
+            weight[n] = 1.0 / (source_error * source_error + blank_error * blank_error)
+            n += 1
+    kept = np.empty((n_nodes, n))
     for k in range(n_nodes):
-        for i in range(len(used)):
+        for i in range(n):
             kept[k, i] = rates[k, used[i]] * exposure[used[i]]
-    return Spectra(CHI2GEHRELS, net, weight, kept, np.zeros(n_nodes), 0.0)
+    return Spectra(CHI2GEHRELS, net[:n], weight[:n], kept, np.zeros(n_nodes), 0.0)
 
 
 @compiled(fastmath=REASSOCIATE)

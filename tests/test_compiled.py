@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+from numba.core import config
+
+from cpxt_hpc.science.compiled import cache_folder, compiled, source_digest
+
+
+def twice(x):
+    return 2.0 * x
+
+
+def test_the_cache_lies_where_numba_is_told_to_put_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
+    assert compiled(twice)(3.0) == 6.0
+    assert cache_folder() == tmp_path / "cache" / f"kernels-{source_digest()}"
+    assert list(cache_folder().rglob("*twice*"))
+    assert str(tmp_path / "cache") == config.CACHE_DIR
+
+
+def test_without_a_setting_the_cache_lies_in_the_users_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder().parent == tmp_path / "cpxt_hpc" / "numba"
+
+
+def test_a_function_that_cannot_be_cached_is_compiled_all_the_same():
+    space = {}
+    exec("def thrice(x):\n    return 3.0 * x", space)  # no source file: numba finds no place for it
+    assert compiled(space["thrice"])(2.0) == 6.0
+
+
+@pytest.mark.parametrize("divisor", [0.0, np.nan])
+def test_division_follows_ieee(divisor):
+    @compiled
+    def share(x, y):
+        return x / y
+
+    assert not np.isfinite(share(1.0, divisor))

@@ -7,6 +7,7 @@ dropped.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -222,6 +223,7 @@ def _sky_coordinates(
 def _check_kind(header: fits.Header, path: Path) -> None:
     """Refuse what the fit cannot use; warn where a keyword that would tell is missing."""
     for key, accepted, advice in (
+        ("TELESCOP", ("CHANDRA",), "Only Chandra data can be used."),
         ("INSTRUME", ("ACIS",), "Only ACIS data can be used."),
         ("READMODE", ("TIMED",), "Continuous-clocking data have no image."),
         ("GRATING", ("NONE",), "Grating observations cannot be used."),
@@ -273,14 +275,20 @@ def _ccds_in_use(header: fits.Header, columns: dict[str, np.ndarray], path: Path
 
 def _dead_time_correction(header: fits.Header, path: Path) -> float:
     value = header.get("DTCOR")
-    if value is None and header.get("ONTIME") and header.get("LIVETIME"):
-        value = header["LIVETIME"] / header["ONTIME"]
+    ontime, livetime = _number(header.get("ONTIME")), _number(header.get("LIVETIME"))
+    if value is None and ontime > 0.0 and livetime > 0.0:
+        value = livetime / ontime
     if value is None:
         logger.warning("%s: neither DTCOR nor LIVETIME and ONTIME; dead time is not corrected.", path)
         return 1.0
-    if not 0.0 < float(value) <= 1.0:
-        raise DataError(f"{path}: dead-time correction DTCOR = {value}; expected 0 < DTCOR <= 1.")
+    if not 0.0 < _number(value) <= 1.0:
+        raise DataError(f"{path}: dead-time correction DTCOR = {value!r}; expected 0 < DTCOR <= 1.")
     return float(value)
+
+
+def _number(value: object) -> float:
+    """Value of a keyword; NaN where it is no number."""
+    return float(value) if isinstance(value, (int, float)) else math.nan
 
 
 def _exposures(
@@ -292,9 +300,9 @@ def _exposures(
         value = header.get(f"EXPOSUR{ccd}", header.get("EXPOSURE"))
         if value is None and ccd in good_times:
             value = dtcor * float(np.sum(good_times[ccd][:, 1] - good_times[ccd][:, 0]))
-        if value is None or not np.isfinite(float(value)) or float(value) <= 0.0:
+        if not (math.isfinite(_number(value)) and _number(value) > 0.0):
             raise DataError(
-                f"{path}: exposure of CCD {ccd} is {value}; expected EXPOSUR{ccd} or EXPOSURE > 0 [s]."
+                f"{path}: exposure of CCD {ccd} is {value!r}; expected EXPOSUR{ccd} or EXPOSURE > 0 [s]."
             )
         exposures[ccd] = float(value)
     return exposures

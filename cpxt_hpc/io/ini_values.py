@@ -17,7 +17,7 @@ NH_UNIT_BORDER = 1e3
 NH_SMALLEST_CM2 = 1e17
 """No sight line out of the Galaxy has less hydrogen; smaller numbers above the border are a unit mixed up."""
 
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class Refused(ValueError):
@@ -121,10 +121,10 @@ def _check_text(field: dataclasses.Field, text: str) -> None:
 
 def _obsids(text: str) -> tuple[int, ...]:
     words = text.replace(",", " ").split()
-    wrong = [word for word in words if not re.fullmatch(r"[0-9]+", word) or int(word) == 0]
+    wrong = [word for word in words if not re.fullmatch(r"[0-9]{1,9}", word) or int(word) == 0]
     if wrong or not words:
         raise Refused(
-            (f"{', '.join(repr(word) for word in wrong)}: no ObsID. " if wrong else "empty. ")
+            (f"{', '.join(repr(word[:30]) for word in wrong)}: no ObsID. " if wrong else "empty. ")
             + "Expected positive whole numbers, separated by commas."
         )
     numbers = tuple(int(word) for word in words)

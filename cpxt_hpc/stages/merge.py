@@ -102,7 +102,14 @@ def _bring_to_tangent_plane(
     blank = read_events(toolchain.locate_blank_sky(observation), obsid=observation.obsid, blank_sky=True)
     events, blank = _in_use(events, blank)
     blank = _status_cleaned(blank, events)
-    events, blank = (_reprojected(_working_part(each), ra_deg, dec_deg) for each in (events, blank))
+    events, blank = _working_part(events), _working_part(blank)
+    for each, what in ((events, "observed"), (blank, "blank-sky")):
+        if len(each) == 0:
+            raise DataError(
+                f"ObsID {events.obsid}: no {what} event of {KEPT_ENERGY_EV[0] / 1e3:g} to {KEPT_ENERGY_EV[1] / 1e3:g} keV is "
+                "left on the CCDs in use. Fetch or make the file again."
+            )
+    events, blank = (_reprojected(each, ra_deg, dec_deg) for each in (events, blank))
     if not _lies_about(blank, events):
         raise _misplaced_blank_sky(events.obsid, 1.0)
     write_events(observation.events, events, ["CCDs in use, good times, common tangent plane"])
@@ -134,6 +141,8 @@ def _in_use(events: EventList, blank: EventList) -> tuple[EventList, EventList]:
             f"{', '.join(map(str, events.ccds))}, blank sky on {', '.join(map(str, blank.ccds))})."
         )
     events, blank = with_ccds(events, ccds), with_ccds(blank, ccds)
+    if "time" not in events.columns:
+        raise DataError(f"ObsID {events.obsid}: its event file has no column time. Expected level-2 events.")
     good = np.zeros(len(events), dtype=bool)
     for ccd, intervals in events.good_times.items():
         good |= (events["ccd_id"] == ccd) & within(events["time"], intervals)
@@ -143,6 +152,11 @@ def _in_use(events: EventList, blank: EventList) -> tuple[EventList, EventList]:
                 "ObsID %d, CCD %d: EXPOSURE is %.0f s, but good times x DTCOR %.0f s", events.obsid, ccd, stated,
                 from_times,
             )
+    if not good.any():
+        raise DataError(
+            f"ObsID {events.obsid}: none of its {len(events)} events lies in the good times (GTI blocks) of its event "
+            "file. Reprocess the observation."
+        )
     if not good.all():
         logger.info("ObsID %d: %d events outside the good times left out", events.obsid, np.count_nonzero(~good))
     return events.select(good), blank

@@ -106,8 +106,8 @@ def _bring_to_tangent_plane(
     for each, what in ((events, "observed"), (blank, "blank-sky")):
         if len(each) == 0:
             raise DataError(
-                f"ObsID {events.obsid}: no {what} event of {KEPT_ENERGY_EV[0] / 1e3:g} to {KEPT_ENERGY_EV[1] / 1e3:g} keV is "
-                "left on the CCDs in use. Fetch or make the file again."
+                f"ObsID {events.obsid}: no {what} event of {KEPT_ENERGY_EV[0] / 1e3:g} to "
+                f"{KEPT_ENERGY_EV[1] / 1e3:g} keV is left on the CCDs in use. Fetch or make the file again."
             )
     events, blank = (_reprojected(each, ra_deg, dec_deg) for each in (events, blank))
     if not _lies_about(blank, events):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.wcs import WCS
 
 from cpxt_hpc.science.grid import sky_wcs
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 PI_CHANNEL_EV = 14.6
 """Width of an ACIS PI channel [eV]; channel 1 holds 0 to 14.6 eV."""

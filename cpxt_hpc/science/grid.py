@@ -8,9 +8,12 @@ first pixel is 1.0) of a tangent plane common to all observations. Image pixels 
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.wcs import WCS
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 SKY_PIXEL_ARCSEC = 0.492
 SKY_REFERENCE_PIXEL = 4096.5
@@ -118,6 +121,8 @@ def sky_wcs(
     pixel_deg: tuple[float, float] = (-SKY_PIXEL_ARCSEC / 3600.0, SKY_PIXEL_ARCSEC / 3600.0),
 ) -> WCS:
     """Coordinate system of sky pixels (x, y) about a tangent point, as event files describe it."""
+    from astropy.wcs import WCS  # here, so that the many workers of a fit need not load astropy
+
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     wcs.wcs.cunit = ["deg", "deg"]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from synthetic import make_fit_input
 
+from cpxt_hpc.errors import MissingInput
+from cpxt_hpc.io.checkpoint import read_results
 from cpxt_hpc.io.command_list import write_command_list
 from cpxt_hpc.io.fit_input import write_fit_input
 from cpxt_hpc.io.ini import make_config, write_config
@@ -56,15 +61,74 @@ def clean_environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])} | more
 
 
-def fit_command(layout: ClusterLayout, *options: str, ranks: int = 0) -> list[str]:
-    """The command that fits, serial or under mpiexec."""
+def fit_command(layout: ClusterLayout, *options: str, ranks: int = 0, fake: bool = False) -> list[str]:
+    """The command that fits, serial or under mpiexec; with `fake_fit`'s fitter where asked for."""
     launcher = [str(Path(sys.prefix, "bin", "mpiexec")), "-n", str(ranks)] if ranks else []
-    return [*launcher, sys.executable, "-m", "cpxt_hpc.cli.fit", str(layout.ini), *options]
+    program = [str(TESTS / "fake_fit.py")] if fake else ["-m", "cpxt_hpc.cli.fit"]
+    return [*launcher, sys.executable, *program, str(layout.ini), *options]
 
 
-def run_fit(layout: ClusterLayout, *options: str, ranks: int = 0, **environment: str) -> subprocess.CompletedProcess:
+def run_fit(
+    layout: ClusterLayout, *options: str, ranks: int = 0, fake: bool = False, **environment: str
+) -> subprocess.CompletedProcess:
     """Run ``cpxt-fit`` to its end."""
     return subprocess.run(
-        fit_command(layout, *options, ranks=ranks),
+        fit_command(layout, *options, ranks=ranks, fake=fake),
         env=clean_environment(**environment), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
+
+
+class RunningFit:
+    """``cpxt-fit`` with the fake fitter, while it runs; use as context manager."""
+
+    def __init__(self, layout: ClusterLayout, *options: str, ranks: int = 0, **environment: str) -> None:
+        self.layout = layout
+        self.process = subprocess.Popen(
+            fit_command(layout, *options, ranks=ranks, fake=True),
+            env=clean_environment(**environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def n_results(self) -> int:
+        """Regions in the checkpoint now."""
+        try:
+            return len(read_results(self.layout.fits))
+        except MissingInput:
+            return 0
+
+    def wait_for_results(self, number: int) -> None:
+        """Until the checkpoint has so many regions; the process must live until then."""
+        deadline = time.monotonic() + 120
+        while self.n_results() < number:
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline, "no results for two minutes"
+            time.sleep(0.02)
+
+    def processes(self) -> list[int]:
+        """This process and all below it, ranks last."""
+        found = [self.process.pid]
+        for parent in found:
+            for task in Path(f"/proc/{parent}/task").glob("*/children"):
+                with contextlib.suppress(OSError):
+                    found += [int(child) for child in task.read_text().split()]
+        return found
+
+    def kill_all(self) -> None:
+        """SIGKILL for launcher and ranks, as a node that dies."""
+        for process in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self.process.communicate()
+
+    def end(self) -> tuple[int, str, str]:
+        """Exit code and what was written, once it has ended by itself."""
+        output, errors = self.process.communicate(timeout=120)
+        return self.process.returncode, output, errors
+
+    def __enter__(self) -> RunningFit:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.kill_all()
+        for stream in (self.process.stdout, self.process.stderr):
+            stream.close()

@@ -1,0 +1,58 @@
+"""``cpxt-fit`` with a fitter that needs no compiler, takes the time that it is told, and fails where it is told to.
+
+FAKE_SLEEP_S: time of each fit; FAKE_FAST: so many fits of each process take no time; FAKE_CRASH: region numbers that
+raise; FAKE_RAISES_ON: rank on which no fitter can be made; FAKE_FILE_BYTES: size beyond which no file may grow, as on a
+full disk; FAKE_LOG: file that gets a line a fit.
+"""
+
+import os
+import resource
+import sys
+import time
+import types
+
+import numpy as np
+
+from cpxt_hpc.fitting.results import Status, empty_result
+
+FIELDS = ("kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi", "stat", "net_counts", "background_counts", "exposure_s")
+
+
+class FakeFitter:
+    def __init__(self, fit_input, *, statistic, min_exposure_fraction):
+        if os.environ.get("FAKE_RAISES_ON") == os.environ.get("PMI_RANK", "0"):
+            raise RuntimeError("no fitter here")
+        if "FAKE_FILE_BYTES" in os.environ:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["FAKE_FILE_BYTES"]), resource.RLIM_INFINITY))
+        self.regions = fit_input.regions
+        self.fast = int(os.environ.get("FAKE_FAST", "0"))
+        self.sleep_s = float(os.environ.get("FAKE_SLEEP_S", "0"))
+        self.crashing = {int(number) for number in os.environ.get("FAKE_CRASH", "").split()}
+
+    def fit(self, index):
+        number = int(self.regions.number[index])
+        place = int(self.regions.iy[index]), int(self.regions.ix[index])
+        row = empty_result(number, *place, float(self.regions.radius[index]), Status.OK)
+        for name, value in zip(FIELDS, np.random.default_rng(number).normal(size=len(FIELDS)), strict=True):
+            row[name] = value
+        self.fast -= 1
+        row["seconds"] = self.sleep_s if self.fast < 0 else 0.0
+        time.sleep(float(row["seconds"]))
+        if "FAKE_LOG" in os.environ:
+            with open(os.environ["FAKE_LOG"], "a") as log:
+                log.write(f"{number}\n")
+        if number in self.crashing:
+            raise ValueError(f"made to crash at {number}")
+        return row
+
+    def estimated_seconds(self, index):
+        return max(self.sleep_s, 1e-4)
+
+
+if __name__ == "__main__":
+    module = types.ModuleType("cpxt_hpc.fitting.regions")
+    module.RegionFitter = FakeFitter
+    sys.modules["cpxt_hpc.fitting.regions"] = module
+    from cpxt_hpc.cli.fit import main
+
+    sys.exit(main())

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cpxt_hpc.science.grid import PixelGrid
-from cpxt_hpc.science.packing import part_of, sort_by_pixel
+from cpxt_hpc.science.grid import PixelGrid, part_of
+from cpxt_hpc.science.packing import sort_by_pixel
 
 
 def test_every_event_stands_in_the_slice_of_its_pixel():

@@ -113,6 +113,22 @@ class PixelGrid:
         return wcs
 
 
+def part_of(full: PixelGrid, part: PixelGrid) -> tuple[slice, slice]:
+    """Rows and columns of a grid that a part of it covers.
+
+    Raises
+    ------
+    ValueError
+        It is no part of the grid.
+    """
+    ix0 = round((part.sky_x0 - full.sky_x0) / full.binning)
+    iy0 = round((part.sky_y0 - full.sky_y0) / full.binning)
+    rows, columns = (iy0, iy0 + part.ny), (ix0, ix0 + part.nx)
+    if full.crop(*rows, *columns) != part:
+        raise ValueError(f"the grid {part} is no part of the grid {full}")
+    return slice(*rows), slice(*columns)
+
+
 def sky_wcs(
     ra_deg: float,
     dec_deg: float,

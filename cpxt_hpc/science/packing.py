@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from cpxt_hpc.science.grid import PixelGrid
-
 
 def sort_by_pixel(pixel: np.ndarray, n_pixels: int, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
     """Sort events by pixel.
@@ -30,19 +28,3 @@ def sort_by_pixel(pixel: np.ndarray, n_pixels: int, *columns: np.ndarray) -> tup
     pixel_start = np.zeros(n_pixels + 1, dtype=np.int64)
     np.cumsum(np.bincount(pixel[order], minlength=n_pixels), out=pixel_start[1:])
     return pixel_start, *(np.ascontiguousarray(np.asarray(column)[order]) for column in columns)
-
-
-def part_of(full: PixelGrid, part: PixelGrid) -> tuple[slice, slice]:
-    """Rows and columns of a grid that a part of it covers.
-
-    Raises
-    ------
-    ValueError
-        It is no part of the grid.
-    """
-    ix0 = round((part.sky_x0 - full.sky_x0) / full.binning)
-    iy0 = round((part.sky_y0 - full.sky_y0) / full.binning)
-    rows, columns = (iy0, iy0 + part.ny), (ix0, ix0 + part.nx)
-    if full.crop(*rows, *columns) != part:
-        raise ValueError(f"the grid {part} is no part of the grid {full}")
-    return slice(*rows), slice(*columns)

@@ -22,7 +22,7 @@ from cpxt_hpc.science.background import (
     smoothed_background,
 )
 from cpxt_hpc.science.events import EventList
-from cpxt_hpc.science.grid import PixelGrid
+from cpxt_hpc.science.grid import PixelGrid, part_of
 from cpxt_hpc.science.images import band_channels, bounding_box
 from cpxt_hpc.stages.base import RegionRequest, Stage, StageContext
 
@@ -89,7 +89,7 @@ def _band_images(
     in_band, blank_in_band = ((each["pi"] >= first) & (each["pi"] <= last) for each in (events, blank))
     exposures, _, _ = read_images(observation.clean_exposure)
     sigma_pixel = context.config.background.smoothing_arcsec / full_grid.pixel_arcsec
-    part = _part_of(full_grid, grid)
+    part = part_of(full_grid, grid)
     models = {}
     for group, image in blank_sky_images(events, blank, full_grid, blank_in_band).items():
         footprint = np.sum([exposures[f"CCD{ccd}"] for ccd in detector_groups(events.ccds)[group]], axis=0)
@@ -117,13 +117,6 @@ def _report_scale(events: EventList, group: str, scale: BackgroundScale) -> None
             "light curve of stage 2, or is the blank-sky file of another epoch?",
             events.obsid, group, scale.level, *USUAL_LEVEL,
         )
-
-
-def _part_of(full: PixelGrid, part: PixelGrid) -> tuple[slice, slice]:
-    """Rows and columns of the full grid that the cropped one covers."""
-    ix0 = round((part.sky_x0 - full.sky_x0) / full.binning)
-    iy0 = round((part.sky_y0 - full.sky_y0) / full.binning)
-    return slice(iy0, iy0 + part.ny), slice(ix0, ix0 + part.nx)
 
 
 def _band_cards(context: StageContext) -> dict[str, object]:

@@ -15,8 +15,8 @@ from cpxt_hpc.io.images import read_image, read_images
 from cpxt_hpc.layout import ObservationLayout
 from cpxt_hpc.science.background import blank_sky_weights, detector_groups, event_weights
 from cpxt_hpc.science.events import EventList
-from cpxt_hpc.science.grid import PixelGrid
-from cpxt_hpc.science.packing import part_of, sort_by_pixel
+from cpxt_hpc.science.grid import PixelGrid, part_of
+from cpxt_hpc.science.packing import sort_by_pixel
 from cpxt_hpc.science.response import N_PI_CHANNELS
 from cpxt_hpc.science.template import background_template
 

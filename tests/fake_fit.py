@@ -2,9 +2,10 @@
 
 FAKE_SLEEP_S: time of each fit; FAKE_FAST: so many fits of each process take no time; FAKE_CRASH: region numbers that
 raise; FAKE_RAISES_ON: rank on which no fitter can be made; FAKE_FILE_BYTES: size beyond which no file may grow, as on a
-full disk; FAKE_LOG: file that gets a line a fit.
+full disk; FAKE_LOG: file that gets a line a fit; FAKE_SILENCE_S: time after which the master gives a worker up.
 """
 
+import functools
 import os
 import resource
 import sys
@@ -54,5 +55,9 @@ if __name__ == "__main__":
     module.RegionFitter = FakeFitter
     sys.modules["cpxt_hpc.fitting.regions"] = module
     from cpxt_hpc.cli.fit import main
+    from cpxt_hpc.parallel import job
+
+    if "FAKE_SILENCE_S" in os.environ:
+        job.run_master = functools.partial(job.run_master, silence_s=float(os.environ["FAKE_SILENCE_S"]))
 
     sys.exit(main())

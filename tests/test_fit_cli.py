@@ -95,6 +95,7 @@ def test_a_usage_error_is_told_once(layout):
     [
         (["--region", "3", "--restart"], "not allowed with --restart"),
         (["--region", "3", "--resolution", "2"], "not allowed with --resolution"),
+        (["--restart", "--continue"], "not allowed with argument --restart"),
         (["--num_cpus", "0"], "expected 1 or more"),
         (["--region", "999"], "has no such region; its numbers are 1 to 300"),
     ],

@@ -73,6 +73,18 @@ def test_a_killed_worker_ends_the_job_under_mpich_and_a_restart_loses_nothing(la
     assert bytes_without_seconds(read_results(layout.fits)) == undisturbed
 
 
+def test_a_worker_that_falls_silent_is_given_up_and_its_regions_go_to_others(layout, undisturbed):
+    quick = {"FAKE_FAST": "60", "FAKE_SLEEP_S": "0.1", "FAKE_SILENCE_S": "3"}
+    with RunningFit(layout, "--resolution", "3", ranks=4, **quick) as fit:
+        fit.wait_for_results(20)
+        os.kill(fit.processes()[-1], signal.SIGSTOP)
+        code, output, errors = fit.end()
+    assert code == 0, errors
+    assert re.search(r"rank \d has not answered for 3 s: its regions go to others", errors)
+    assert "All 300 regions are done" in output
+    assert bytes_without_seconds(read_results(layout.fits)) == undisturbed
+
+
 @pytest.mark.parametrize(
     ("number", "ranks"),
     [(signal.SIGUSR1, 3), (signal.SIGTERM, 3), (signal.SIGINT, 3), (signal.SIGTERM, 0)],

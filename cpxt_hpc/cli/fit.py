@@ -52,8 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         "--resolution", type=int, choices=(1, 2, 3),
         help="1: every 5th pixel, 2: every 3rd, 3: every one; default: 2, with --commands all of the list",
     )  # fmt: skip
-    parser.add_argument("--continue", action="store_true", dest="resume", help="continue (as it always does)")
-    parser.add_argument("--restart", action="store_true", help="start afresh; the fits so far are kept aside")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--continue", action="store_true", dest="resume", help="continue (as it always does)")
+    again.add_argument("--restart", action="store_true", help="start afresh; the fits so far are kept aside")
     parser.add_argument(
         "--break-lock", action="store_true", help="take over from a job on another machine that is surely dead"
     )

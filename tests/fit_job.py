@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from cpxt_hpc.io.ini import make_config, write_config
 from cpxt_hpc.layout import ClusterLayout
 
 TESTS = Path(__file__).resolve().parent
+MPICH_MEMORY = re.compile(r"/dev/shm/mpich_shm_\w+")
 
 
 def ready_to_fit(folder: Path, **more) -> ClusterLayout:
@@ -83,6 +85,7 @@ class RunningFit:
 
     def __init__(self, layout: ClusterLayout, *options: str, ranks: int = 0, **environment: str) -> None:
         self.layout = layout
+        self._traces: set[Path] = set()
         self.process = subprocess.Popen(
             fit_command(layout, *options, ranks=ranks, fake=True),
             env=clean_environment(**environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -102,6 +105,7 @@ class RunningFit:
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline, "no results for two minutes"
             time.sleep(0.02)
+        self._note_traces()
 
     def processes(self) -> list[int]:
         """This process and all below it, ranks last."""
@@ -112,8 +116,16 @@ class RunningFit:
                     found += [int(child) for child in task.read_text().split()]
         return found
 
+    def _note_traces(self) -> None:
+        """Shared memory that mpich leaves behind where its processes are killed."""
+        for process in self.processes():
+            with contextlib.suppress(OSError):
+                mapped = Path(f"/proc/{process}/maps").read_text()
+                self._traces |= {Path(found) for found in MPICH_MEMORY.findall(mapped)}
+
     def kill_all(self) -> None:
         """SIGKILL for launcher and ranks, as a node that dies."""
+        self._note_traces()
         for process in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -130,5 +142,7 @@ class RunningFit:
     def __exit__(self, *error: object) -> None:
         if self.process.poll() is None:
             self.kill_all()
+        for trace in self._traces:
+            trace.unlink(missing_ok=True)
         for stream in (self.process.stdout, self.process.stderr):
             stream.close()

@@ -100,6 +100,8 @@ def _options(argv: Sequence[str], *, silent: bool) -> argparse.Namespace:
         options = parser.parse_args(argv)
         if options.num_cpus < 1:
             parser.error(f"argument --num_cpus: {options.num_cpus}: expected 1 or more")
+        if options.region is not None and not 1 <= options.region < 2**31:
+            parser.error(f"argument --region: {options.region}: expected a number from 1 on")
         for name in ("region", "commands", "regions"):
             if getattr(options, name) is not None and options.restart:
                 parser.error(f"argument --{name}: not allowed with --restart, which starts the whole map afresh")

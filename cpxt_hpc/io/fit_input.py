@@ -217,14 +217,16 @@ def _read_content(file: h5py.File, path: Path) -> FitInput:
         group = _member(folder, name, h5py.Group, path)
         observations.append(
             ObservationInput(
-                obsid=int(_attribute(group, "obsid", path)),
-                exposure_s=float(_attribute(group, "exposure_s", path)),
-                groups=tuple(_json(group, "groups", path)),
+                obsid=int(_number(group, "obsid", path)),
+                exposure_s=_number(group, "exposure_s", path),
+                groups=tuple(_json(group, "groups", list, path)),
                 **_read_arrays(group, OBSERVATION_ARRAYS, path),
             )
         )
+    if not observations:
+        raise DataError(f"{path}: holds no observation. {_RERUN}")
     try:
-        grid = PixelGrid(**_json(file, "grid", path))
+        grid = PixelGrid(**_json(file, "grid", dict, path))
     except TypeError as error:
         raise DataError(f"{path}: the grid is not described as expected ({error}). {_RERUN}") from error
     fit_input = FitInput(
@@ -232,8 +234,8 @@ def _read_content(file: h5py.File, path: Path) -> FitInput:
         grid=grid,
         regions=RegionTable(**_read_arrays(_member(file, "regions", h5py.Group, path), REGION_ARRAYS, path)),
         observations=tuple(observations),
-        abundance=float(_attribute(file, "abundance", path)),
-        settings=_json(file, "settings", path),
+        abundance=_number(file, "abundance", path),
+        settings=_json(file, "settings", dict, path),
         binning_digest=str(_attribute(file, "binning_digest", path)),
         **_read_arrays(file, ROOT_ARRAYS, path),
     )
@@ -266,12 +268,25 @@ def _attribute(item: h5py.Group | h5py.Dataset, name: str, path: Path) -> object
         raise DataError(f"{path}: attribute {name} of {item.name} is missing. {_RERUN}") from error
 
 
-def _json(item: h5py.Group, name: str, path: Path) -> object:
+def _number(item: h5py.Group, name: str, path: Path) -> float:
+    value = _attribute(item, name, path)
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: attribute {name} of {item.name} is {value!r}, expected a number. {_RERUN}") from error
+
+
+def _json(item: h5py.Group, name: str, kind: type, path: Path) -> object:
     text = _attribute(item, name, path)
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: attribute {name} of {item.name} is not JSON ({error}). {_RERUN}") from error
+    if not isinstance(value, kind):
+        raise DataError(
+            f"{path}: attribute {name} of {item.name} is {text!r}, expected a JSON {kind.__name__}. {_RERUN}"
+        )
+    return value
 
 
 def _read_arrays(group: h5py.Group, arrays: dict[str, tuple[str, int]], path: Path) -> dict[str, np.ndarray]:

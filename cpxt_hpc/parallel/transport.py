@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 import time
 import traceback
@@ -190,6 +191,7 @@ class MpiLink:
         """End every rank at once, the lost ones too."""
         sys.stdout.flush()
         sys.stderr.flush()
+        _remove_shared_memory()
         self._mpi.COMM_WORLD.Abort(code)
 
     def _pause_until_all(self, communicator: Any) -> None:
@@ -245,6 +247,13 @@ def connect(environ: Mapping[str, str] = os.environ) -> Iterator[Link]:
     except Exception:
         print(f"rank {link.rank} on {MPI.Get_processor_name()}:\n{traceback.format_exc()}", file=sys.stderr)
         link.abort(1)
+
+
+def _remove_shared_memory() -> None:
+    """Remove the names of mpich's shared memory, which its Abort leaves on the node until the next boot."""
+    with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8") as maps:
+        for path in set(re.findall(r"/dev/shm/mpich_shm_\w+", maps.read())):
+            os.unlink(path)
 
 
 def _step_tasks(environ: Mapping[str, str]) -> int:

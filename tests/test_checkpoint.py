@@ -23,7 +23,6 @@ from cpxt_hpc.io.checkpoint import (
     Checkpoint,
     CheckpointFiles,
     job_at_work,
-    merged_rows,
     read_checkpoint,
     read_results,
     read_settings,
@@ -32,6 +31,7 @@ from cpxt_hpc.io.journal import Journal, read_journal
 from cpxt_hpc.io.lock import STALE_AFTER_S
 from cpxt_hpc.io.piece import Piece, find_single, keep_single
 from cpxt_hpc.io.provenance import Provenance
+from cpxt_hpc.io.result_rows import merged_rows
 
 OTHER_SETTINGS = Provenance({**PROVENANCE.settings, "redshift": 0.3}, "abc")
 OTHER_BINNING = Provenance(PROVENANCE.settings, "xyz")

@@ -9,8 +9,9 @@ import pytest
 from fit_job import RunningFit, ready_to_fit, run_fit
 
 from cpxt_hpc.fitting.results import Status
-from cpxt_hpc.io.checkpoint import bytes_without_seconds, read_results
+from cpxt_hpc.io.checkpoint import read_results
 from cpxt_hpc.io.fit_input import read_fit_input
+from cpxt_hpc.io.result_rows import bytes_without_seconds
 
 SLOW = {"FAKE_FAST": "20", "FAKE_SLEEP_S": "0.3"}
 """Every process fits 20 regions at once and then three a second: 300 are not done before a slow machine looks."""

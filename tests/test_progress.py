@@ -30,6 +30,8 @@ def test_a_line_tells_done_total_flagged_workers_rate_and_time_left():
     rows = np.zeros(41_000, dtype=RESULT_DTYPE)
     rows["status"][:310] = Status.KT_HI_UNBOUND
     progress.add(rows)
+    clock.now += 30.0
+    progress.begin()
     clock.now += 800.0
     # 41,000 in 800 s, the 200 of an earlier run do not count: 51.25/s, 57,110 left.
     assert progress.line() == "41,200 / 98,310 regions (41 %), 310 flagged, 255 workers, 51/s, about 19 min left"

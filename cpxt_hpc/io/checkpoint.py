@@ -27,6 +27,7 @@ from cpxt_hpc.io.fits_table import read_fits_table, write_fits_table
 from cpxt_hpc.io.journal import Journal, read_journal
 from cpxt_hpc.io.lock import MainLock, Owner, current_owner
 from cpxt_hpc.io.provenance import Provenance, Value
+from cpxt_hpc.io.result_rows import merged_rows
 from cpxt_hpc.io.spool import fold_spool, read_spool
 
 SYNC_EVERY_S = 3.0
@@ -131,40 +132,6 @@ def read_settings(path: Path) -> dict[str, Value]:
 def job_at_work(path: Path) -> Owner | None:
     """Who writes a checkpoint now; None where nobody does, or the one who did is dead."""
     return current_owner(CheckpointFiles(Path(path)).owner)
-
-
-def merged_rows(first: np.ndarray, second: np.ndarray, source: object = "") -> np.ndarray:
-    """Both sets of rows, ascending by region; of two rows of a region the first one stays.
-
-    Warns in the log where two rows of a region differ in anything but ``seconds``.
-    """
-    if len(second) == 0:
-        return first
-    rows = np.concatenate([first, second])
-    order = np.argsort(rows["region"], kind="stable")
-    rows = rows[order]
-    double = np.zeros(len(rows), dtype=bool)
-    double[1:] = rows["region"][1:] == rows["region"][:-1]
-    if double.any():
-        kept = np.maximum.accumulate(np.where(double, 0, np.arange(len(rows))))[double]
-        differing = [
-            int(row["region"])
-            for row, stays in zip(rows[double], rows[kept], strict=True)
-            if bytes_without_seconds(row) != bytes_without_seconds(stays)
-        ]
-        if differing:
-            log.warning(
-                "%s: %d regions were fitted twice with different values, first %s; the first fit stays",
-                source, len(differing), differing[:5],
-            )  # fmt: skip
-    return rows[~double]
-
-
-def bytes_without_seconds(rows: np.ndarray) -> bytes:
-    """Every column that must be the same in every run, as bytes."""
-    rows = np.array(rows, dtype=RESULT_DTYPE)
-    rows["seconds"] = 0.0
-    return rows.tobytes()
 
 
 class Checkpoint:

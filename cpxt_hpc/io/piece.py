@@ -10,9 +10,10 @@ import numpy as np
 
 from cpxt_hpc.errors import CheckpointHeld, CpxtError, MissingInput
 from cpxt_hpc.fitting.results import RESULT_DTYPE
-from cpxt_hpc.io.checkpoint import SYNC_EVERY_S, Checkpoint, CheckpointFiles, merged_rows, read_checkpoint
+from cpxt_hpc.io.checkpoint import SYNC_EVERY_S, Checkpoint, CheckpointFiles, read_checkpoint
 from cpxt_hpc.io.fits_table import find_row
 from cpxt_hpc.io.provenance import Provenance
+from cpxt_hpc.io.result_rows import merged_rows
 from cpxt_hpc.io.spool import open_spool
 
 

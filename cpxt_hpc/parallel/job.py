@@ -68,6 +68,8 @@ def run_fits(
         return fitter
 
     fitter = link.leader_first(prepare)
+    if progress is not None:
+        progress.begin()
     if link.size == 1:
         run_serial(fitter, regions, positions, sink, stop, progress)
         return ()

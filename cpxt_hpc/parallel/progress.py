@@ -40,6 +40,10 @@ class Progress:
         self._done_before = self.done
         self._began = self._logged = clock()
 
+    def begin(self) -> None:
+        """Count the time from now on: compiling is over."""
+        self._began = self._logged = self._clock()
+
     def add(self, rows: np.ndarray) -> None:
         """Count new results."""
         self.done += len(rows)
@@ -53,7 +57,7 @@ class Progress:
             log.info("%s", self.line())
 
     def rate(self) -> float:
-        """Regions a second since the run began."""
+        """Regions a second since the fits began."""
         elapsed = self._clock() - self._began
         return (self.done - self._done_before) / elapsed if elapsed > 0 else 0.0
 

@@ -40,8 +40,10 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None and not _concerns(error.filename, path):
             raise
+        # Astropy and numpy give no number, but sentences about how much room there was.
+        reason = error.strerror or str(error).partition(". ")[0]
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}). Make room or get write permission, then run again."
+            f"{path}: cannot be written ({reason}). Make room or get write permission, then run again."
         ) from error
     finally:
         if temporary is not None:

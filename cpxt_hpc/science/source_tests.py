@@ -19,8 +19,11 @@ APERTURES = (0.5, 1.0)
 BACKGROUND_RADII = (2.0, 3.2, 5.0, 8.0, 13.0)
 """Edges of the rings for the local background, same units: the first two rings, the others where counts are few."""
 
-BACKGROUND_COUNTS = 60
+BACKGROUND_COUNTS = 100
 """The background ring grows outwards until it holds this many counts."""
+
+SIGNIFICANT_RISE = 2.0
+"""Errors by which the inner ring must outshine the outer before the background is extrapolated to the centre."""
 
 LARGEST_RING_SHARE = 0.3
 """A point source has less than this share of its counts between 1 and 2 PSF radii (King profile: 0.08)."""
@@ -155,29 +158,43 @@ def local_background(stamp: Stamp, psf_radius: float) -> tuple[float, float]:
 
 
 def _extrapolated(stamp: Stamp, inner: np.ndarray, outer: np.ndarray) -> float:
-    """Rate at the origin where two rings show that it rises inwards, by a parabola through both; else 0."""
-    rates, errors, squares = [], [], []
+    """Rate at the origin where two rings show that it rises inwards; else 0.
+
+    A straight line in radius: right for a cusp, too high for a smooth core, so that neither makes a source. The
+    median of the directions counts where it is lower, so that a neighbouring source does not hide this one.
+    """
+    rates, errors, radii = [], [], []
     for ring in (inner, outer):
         weight = float(stamp.exposure[ring].sum())
         if weight <= 0.0:
             return 0.0
         total = float(stamp.counts[ring].sum())
-        rates.append(total / weight)
+        rates.append(min(total / weight, float(np.median(_rates(*stamp.sector_sums(ring))))))
         errors.append(np.sqrt(total + 1.0) / weight)
-        squares.append(float(np.mean(stamp.dx[ring] ** 2 + stamp.dy[ring] ** 2)))
+        radii.append(float(np.mean(stamp.distance[ring])))
     rise = rates[0] - rates[1]
-    if rise < np.hypot(*errors):
+    if rise < SIGNIFICANT_RISE * np.hypot(*errors):
         return 0.0
-    return rates[0] + rise * squares[0] / (squares[1] - squares[0])
+    return rates[0] + rise * radii[0] / (radii[1] - radii[0])
 
 
 def _brighter_side(stamp: Stamp, ring: np.ndarray, rate: float) -> float:
-    """Rate of the brightest half of the ring where it is brighter than chance allows; else 0."""
+    """Rate of the brightest half of the ring where it is brighter than chance allows; else 0.
+
+    A half's rate is the median of its directions: an edge of the gas fills them all, a neighbouring source one.
+    """
     counts, exposure = stamp.sector_sums(ring)
     halves = (np.arange(_SECTORS)[:, np.newaxis] + np.arange(_SECTORS // 2)) % _SECTORS
-    total, weight = counts[halves].sum(axis=1), exposure[halves].sum(axis=1)
-    bright = (weight > 0.0) & (total - rate * weight > 3.0 * np.sqrt(np.maximum(rate * weight, 1.0)))
-    return float((total[bright] / weight[bright]).max()) if bright.any() else 0.0
+    weight = exposure[halves].sum(axis=1)
+    typical = np.array([np.median(_rates(counts[half], exposure[half])) for half in halves])
+    bright = (typical - rate) * weight > 3.0 * np.sqrt(np.maximum(rate * weight, 1.0))
+    return float(typical[bright].max()) if bright.any() else 0.0
+
+
+def _rates(counts: np.ndarray, exposure: np.ndarray) -> np.ndarray:
+    """Rate of each direction that is exposed; a single 0 where none is."""
+    seen = exposure > 0.0
+    return counts[seen] / exposure[seen] if seen.any() else np.zeros(1)
 
 
 def chance_probability(inside: float, expected: float, ring_counts: float) -> float:

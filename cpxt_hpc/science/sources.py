@@ -17,7 +17,7 @@ from cpxt_hpc.science.source_tests import BACKGROUND_RADII, Stamp, centroid, has
 
 PROBABILITY = 1e-6
 """A source is what chance would make with less than this probability at one place. A Chandra field has about 1e5
-independent places."""
+independent places; as the best of several positions and apertures counts, chance makes about one source a field."""
 
 SOURCE_DTYPE = np.dtype(
     [
@@ -80,13 +80,14 @@ def find_point_sources(
         )
     levels = _pyramid(counts, exposure, psf_radius_pixel)
     candidates = np.concatenate([_candidates(level) for level in levels])
-    tested = [_judged(levels, x, y, np.empty(0, dtype=SOURCE_DTYPE)) for x, y in candidates]
+    tested = [_judged(levels, x, y, np.empty(0, dtype=SOURCE_DTYPE), 0.0) for x, y in candidates]
     found = _distinct([row for row in tested if row is not None and row["probability"] < probability])
     for _ in range(_MAX_ROUNDS):
         for index, (x, y) in enumerate(candidates):
             near = _near(found, x, y, levels[0])
             if len(near):
-                tested[index] = _judged(levels, x, y, near)
+                own_counts = 0.0 if tested[index] is None else float(tested[index]["counts"])
+                tested[index] = _judged(levels, x, y, near, own_counts)
         before = found
         found = _distinct([row for row in tested if row is not None and row["probability"] < probability])
         if np.array_equal(before, found):
@@ -143,7 +144,9 @@ def _surface_brightness(level: _Level, sigma: float) -> np.ndarray:
     return np.divide(smooth, weight, out=np.zeros_like(smooth), where=weight > 0.0)
 
 
-def _judged(levels: list[_Level], x: float, y: float, others: np.ndarray) -> np.void | None:
+def _judged(
+    levels: list[_Level], x: float, y: float, others: np.ndarray, own_counts: float
+) -> np.void | None:
     """Measure one candidate with other sources masked; None where it is no compact excess."""
     fine = levels[0]
     row, column = (min(max(round(value), 0), size - 1) for value, size in zip((y, x), fine.counts.shape, strict=True))
@@ -152,7 +155,7 @@ def _judged(levels: list[_Level], x: float, y: float, others: np.ndarray) -> np.
     psf = psf_pixel / level.binning
     x, y = ((value + 0.5) / level.binning - 0.5 for value in (x, y))
     for ring in (_USUAL_RINGS, len(BACKGROUND_RADII) - 1):
-        stamp = _stamp(level, x, y, (BACKGROUND_RADII[ring] + 1.0) * psf, others)
+        stamp = _stamp(level, x, y, (BACKGROUND_RADII[ring] + 1.0) * psf, others, own_counts)
         if has_background(stamp, psf, _USUAL_RINGS):
             break
     offset_x, offset_y = centroid(stamp, psf)
@@ -167,21 +170,29 @@ def _judged(levels: list[_Level], x: float, y: float, others: np.ndarray) -> np.
     )[()]
 
 
-def _stamp(level: _Level, x: float, y: float, reach: float, others: np.ndarray) -> Stamp:
-    """Exposed blocks within a reach of (x, y) [block] that belong to no other source."""
+def _stamp(
+    level: _Level, x: float, y: float, reach: float, others: np.ndarray, own_counts: float
+) -> Stamp:
+    """Exposed blocks within a reach of (x, y) [block] that belong to no other source.
+
+    Inside its PSF radius a candidate gives way to brighter sources only, so that it is not masked by its own
+    fluctuations.
+    """
     ny, nx = level.counts.shape
     rows = slice(max(int(y - reach), 0), min(int(y + reach) + 2, ny))
     columns = slice(max(int(x - reach), 0), min(int(x + reach) + 2, nx))
     dy, dx = np.ogrid[rows, columns]
     dy, dx = dy - y, dx - x
-    chosen = (np.hypot(dx, dy) <= reach) & (level.exposure[rows, columns] > 0.0)
+    distance = np.hypot(dx, dy)
+    chosen = (distance <= reach) & (level.exposure[rows, columns] > 0.0)
     for source in others:
         source_x, source_y, radius, psf = (
             (source["x"] + 0.5) / level.binning - 0.5 - x, (source["y"] + 0.5) / level.binning - 0.5 - y,
             source["radius"] / level.binning, source["psf_radius"] / level.binning,
         )
         if np.hypot(source_x, source_y) >= psf:
-            chosen &= np.hypot(dx - source_x, dy - source_y) > radius
+            own = (distance <= psf) & (source["counts"] < own_counts)
+            chosen &= own | (np.hypot(dx - source_x, dy - source_y) > radius)
     dy, dx = (np.broadcast_to(axis, chosen.shape)[chosen] for axis in (dy, dx))
     return Stamp(level.counts[rows, columns][chosen], level.exposure[rows, columns][chosen], dx, dy)
 

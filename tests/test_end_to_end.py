@@ -78,13 +78,13 @@ def test_a_new_signal_to_noise_redoes_the_binning_only(prepared, tmp_path):
 
 
 def test_ranks_serial_and_single_regions_give_the_same_bits(cluster, tmp_path):
-    _run("cpxt-fit", cluster.ini, "--resolution", 1)
+    _run("cpxt-fit", cluster.ini, "--resolution", 2)
     serial = read_results(cluster.fits)
     assert len(serial) > 50
     for ranks in (1, 3, 4):
         copy = ClusterLayout(tmp_path / f"ranks{ranks}", "demo")
         shutil.copytree(cluster.folder, copy.folder, ignore=shutil.ignore_patterns("*_fits*"))
-        _run("mpiexec", "-n", ranks, BIN / "cpxt-fit", copy.ini, "--resolution", 1)
+        _run("mpiexec", "-n", ranks, BIN / "cpxt-fit", copy.ini, "--resolution", 2)
         assert _same(read_results(copy.fits), serial)
     alone = ClusterLayout(tmp_path / "alone", "demo")
     shutil.copytree(cluster.folder, alone.folder, ignore=shutil.ignore_patterns("*_fits*"))
@@ -97,13 +97,13 @@ def test_ranks_serial_and_single_regions_give_the_same_bits(cluster, tmp_path):
 def test_a_job_killed_five_times_ends_with_the_same_bits(cluster, tmp_path):
     whole = ClusterLayout(tmp_path / "whole", "demo")
     shutil.copytree(cluster.folder, whole.folder)
-    _run("cpxt-fit", whole.ini, "--resolution", 1)
+    _run("cpxt-fit", whole.ini, "--resolution", 3)
     expected = read_results(whole.fits)
     step, done, kills = len(expected) // 10 + 1, 0, 0
     environment = dict(os.environ, OMP_NUM_THREADS="1")
     while kills < 5:
         job = subprocess.Popen(
-            [str(BIN / "mpiexec"), "-n", "3", str(BIN / "cpxt-fit"), str(cluster.ini), "--resolution", "1"],
+            [str(BIN / "mpiexec"), "-n", "3", str(BIN / "cpxt-fit"), str(cluster.ini), "--resolution", "3"],
             start_new_session=True,
             env=environment,
             stdout=subprocess.DEVNULL,
@@ -117,8 +117,8 @@ def test_a_job_killed_five_times_ends_with_the_same_bits(cluster, tmp_path):
         job.wait()
         kills += 1
         done = _rows(cluster)
-    assert kills >= 1
-    _run("mpiexec", "-n", "3", BIN / "cpxt-fit", cluster.ini, "--resolution", 1)
+    assert kills >= 2  # five, unless the machine fits faster than this test looks
+    _run("mpiexec", "-n", "3", BIN / "cpxt-fit", cluster.ini, "--resolution", 3)
     assert _same(read_results(cluster.fits), expected)
 
 

@@ -50,6 +50,9 @@ def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Pa
     """
     now = {
         "obsids": ",".join(map(str, config.obsids)),
+        "signal_to_noise": config.cluster.signal_to_noise,
+        **dataclasses.asdict(config.binning),
+        **dataclasses.asdict(config.background),
         "nH_1e22": config.nh_1e22,
         "redshift": config.cluster.redshift,
         "abundance": config.cluster.abundance,

@@ -168,10 +168,13 @@ def _settings(
     observations: tuple[ObservationInput, ...],
     weights: np.ndarray,
 ) -> dict[str, str | int | float]:
-    """Everything that the numbers of a fit depend on, apart from the binning."""
+    """Everything that the numbers of a fit depend on, as far as a user sets it, and a digest of the data."""
     config, fit = context.config, context.config.fit
     return {
         "name": config.name,
+        "signal_to_noise": float(config.cluster.signal_to_noise),
+        **dataclasses.asdict(config.binning),
+        **dataclasses.asdict(config.background),
         "obsids": ",".join(map(str, config.obsids)),
         "nH_1e22": float(config.nh_1e22),
         "redshift": float(config.cluster.redshift),

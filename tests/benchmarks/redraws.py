@@ -8,6 +8,7 @@ compared with its temperature. Prints a Markdown table; --json prints one object
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -34,7 +35,8 @@ STATISTICS = ("cstat", "chi2gehrels")
 
 def _run(command, *paths: Path, options: str = "") -> None:
     words = [*map(str, paths), *options.split()]
-    code = command.main(words)
+    with contextlib.redirect_stdout(sys.stderr):
+        code = command.main(words)
     if code != 0:
         raise SystemExit(f"{command.__name__} {' '.join(words)}: exit code {code}")
 

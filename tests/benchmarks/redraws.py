@@ -21,12 +21,11 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from cpxt_hpc.io.checkpoint import read_results
-
 from cpxt_hpc import __version__
 from cpxt_hpc.cli import demo, fit, init, prep
 from cpxt_hpc.demo.compare import circles_inside, truth_on_grid
 from cpxt_hpc.fitting.results import FIRST_STATUS_WITHOUT_VALUES
+from cpxt_hpc.io.checkpoint import read_results
 from cpxt_hpc.io.fit_input import read_fit_input
 from cpxt_hpc.layout import ClusterLayout
 

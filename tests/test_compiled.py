@@ -36,3 +36,16 @@ def test_division_follows_ieee(divisor):
         return x / y
 
     assert not np.isfinite(share(1.0, divisor))
+
+
+def test_a_part_is_compiled_into_the_function_that_calls_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    part = compiled(twice, part=True)
+
+    @compiled
+    def four_times(x):
+        return part(part(x))
+
+    assert four_times(1.5) == 6.0
+    assert list(cache_folder().rglob("*four_times*"))
+    assert not list(cache_folder().rglob("*twice*"))

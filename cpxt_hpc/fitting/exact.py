@@ -4,6 +4,9 @@ The statistic is convex in the amplitudes (a, b) of each interval between neighb
 over intervals. So every node gets its minimum over the norm. The slope of the statistic there, towards the
 neighbouring node, tells by convexity whether an interval hides a lower minimum: it does only if both its nodes'
 slopes point into it. Those intervals, mostly one or two, are solved; nothing is left to a starting value.
+
+Nodes are visited from coarse to fine. Each one visited gives a rigorous lower bound of the statistic (cstat) at its
+neighbours: intervals that cannot come within `DELTA_STATISTIC` of the minimum are left out, and nodes between such.
 """
 
 from __future__ import annotations
@@ -12,13 +15,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpxt_hpc.fitting.statistics import CSTAT, Spectra, ray_derivatives, statistic_derivatives, statistic_value
+from cpxt_hpc.fitting.statistics import CSTAT, Spectra, derivatives, dot, slope, value, weigh
 from cpxt_hpc.science.compiled import compiled
 
+DELTA_STATISTIC = 1.0
+"""Rise of the statistic at the limits: 68 % for one parameter of interest."""
 MAX_STEPS = 300
 CONVERGED = 1e-9
 """Newton's last step is the one whose squared decrement, about twice the gain in statistic, is below this. What is left
 after it is of the order of the square: the statistics are self-concordant (Nesterov & Nemirovskii 1994, chapter 2)."""
+FIRST_STRIDE = 8
+"""Every so many nodes are visited first."""
+BOUND_MARGIN = 1e-6
+"""Far more than the rounding errors of a bound."""
 
 
 class Minima(NamedTuple):
@@ -27,9 +36,10 @@ class Minima(NamedTuple):
     Attributes
     ----------
     node_norm, node_value : ndarray of float64, shape (n_nodes,)
-        Best norm, and the statistic there, with kT at a node.
+        Best norm, and the statistic there, with kT at a node; infinite value where both intervals are hopeless.
     a, b, value : ndarray of float64, shape (n_nodes - 1,)
-        Best amplitudes of an interval's two nodes, and the statistic there.
+        Best amplitudes of an interval's two nodes, and the statistic there; infinite value of a hopeless interval,
+        which has no point below the minimum + `DELTA_STATISTIC`.
     """
 
     node_norm: np.ndarray
@@ -41,7 +51,7 @@ class Minima(NamedTuple):
 
 @compiled
 def find_minima(spectra: Spectra) -> Minima:
-    """Minimise the statistic at every node and in every interval.
+    """Minimise the statistic at every node and in every interval that matters.
 
     Parameters
     ----------
@@ -54,59 +64,60 @@ def find_minima(spectra: Spectra) -> Minima:
         The lowest ``value`` is the global minimum over all kT and norm >= 0.
     """
     n_nodes = len(spectra.rates)
-    norm = np.zeros(n_nodes)
-    value = np.zeros(n_nodes)
-    slope_up = np.zeros(n_nodes)
-    slope_down = np.zeros(n_nodes)
-    for k in range(n_nodes):
-        if k < n_nodes - 1:
-            norm[k] = ray_minimum(spectra, k, 0.0, first_norm(spectra, k))
-            value[k] = statistic_value(spectra, k, norm[k], 0.0)
-            slope_up[k] = statistic_derivatives(spectra, k, norm[k], 0.0)[1]
-        else:
-            norm[k] = ray_minimum(spectra, k - 1, 1.0, first_norm(spectra, k))
-            value[k] = statistic_value(spectra, k - 1, 0.0, norm[k])
-        if k > 0:
-            slope_down[k] = statistic_derivatives(spectra, k - 1, 0.0, norm[k])[0]
-
-    best_a = np.zeros(n_nodes - 1)
-    best_b = np.zeros(n_nodes - 1)
-    best = np.zeros(n_nodes - 1)
-    for k in range(n_nodes - 1):
-        if value[k] <= value[k + 1]:
-            best_a[k], best[k] = norm[k], value[k]
-        else:
-            best_b[k], best[k] = norm[k + 1], value[k + 1]
-        if slope_up[k] < 0.0 and slope_down[k + 1] < 0.0:
-            a, b = interval_minimum(spectra, k, 0.5 * norm[k], 0.5 * norm[k + 1])
-            inside = statistic_value(spectra, k, a, b)
-            if a >= 0.0 and b >= 0.0 and inside < best[k]:
-                best_a[k], best_b[k], best[k] = a, b, inside
-    return Minima(norm, value, best_a, best_b, best)
-
-
-@compiled
-def first_norm(spectra: Spectra, k: int) -> float:
-    """A norm at node k to start from: that of the counts above the background, or of some of them."""
-    if spectra.statistic != CSTAT or not spectra.totals[k] > 0.0:
-        return 1.0
+    norm, node_value = np.zeros(n_nodes), np.full(n_nodes, np.inf)
+    slope_up, slope_down = np.zeros(n_nodes), np.zeros(n_nodes)
+    bound = np.full(n_nodes - 1, -np.inf)
     observed = 0.0
     for counts in spectra.observed:
         observed += counts
-    return max(-0.5 * spectra.constant, 0.05 * observed) / spectra.totals[k]
+    source = max(-0.5 * spectra.constant, 0.05 * observed)
+    level = np.inf
+    stride = np.int64(FIRST_STRIDE)
+    first, step = 0 * stride, stride
+    while stride > 0:
+        for k in range(first, n_nodes, step):
+            below, above = max(k - 1, 0), min(k + 1, n_nodes - 1)
+            if bound[below] > level and bound[min(k, n_nodes - 2)] > level:
+                continue
+            norm[k] = ray_minimum(spectra, k, source / spectra.totals[k] if spectra.totals[k] > 0.0 else 1.0)
+            weigh(spectra, k, k, norm[k], 0.0)
+            node_value[k] = value(spectra, k, k, norm[k], 0.0)
+            level = min(level, node_value[k] + DELTA_STATISTIC + BOUND_MARGIN)
+            slope_down[k], slope_up[k] = slope(spectra, below), slope(spectra, above)
+            if norm[k] > 0.0:
+                source = norm[k] * spectra.totals[k]
+            if spectra.statistic == CSTAT and stride > 1:
+                raise_bounds(spectra, k, norm[k], node_value[k], stride, observed, bound)
+        step = stride
+        stride //= 2
+        first = stride
+
+    a, b, interval_value = np.zeros(n_nodes - 1), np.zeros(n_nodes - 1), np.full(n_nodes - 1, np.inf)
+    for k in range(n_nodes - 1):
+        if bound[k] > level:
+            continue
+        if node_value[k] <= node_value[k + 1]:
+            a[k], interval_value[k] = norm[k], node_value[k]
+        else:
+            b[k], interval_value[k] = norm[k + 1], node_value[k + 1]
+        if slope_up[k] < 0.0 and slope_down[k + 1] < 0.0:
+            inside_a, inside_b = interval_minimum(spectra, k, 0.5 * norm[k], 0.5 * norm[k + 1])
+            weigh(spectra, k, k + 1, inside_a, inside_b)
+            inside = value(spectra, k, k + 1, inside_a, inside_b)
+            if inside < interval_value[k]:
+                a[k], b[k], interval_value[k] = inside_a, inside_b, inside
+    return Minima(norm, node_value, a, b, interval_value)
 
 
-@compiled
-def ray_minimum(spectra: Spectra, k: int, u: float, norm: float) -> float:
-    """Norm >= 0 that minimises the statistic at a fixed temperature.
+@compiled(part=True)
+def ray_minimum(spectra: Spectra, k: int, norm: float) -> float:
+    """Norm >= 0 that minimises the statistic at a node.
 
     Parameters
     ----------
     spectra : Spectra
     k : int
-        Interval.
-    u : float
-        Part of the norm in node k + 1, 0 to 1.
+        Node.
     norm : float
         Where to start.
 
@@ -122,29 +133,74 @@ def ray_minimum(spectra: Spectra, k: int, u: float, norm: float) -> float:
     """
     zero_checked = False
     for _ in range(MAX_STEPS):
-        slope, curvature = ray_derivatives(spectra, k, u, norm)
-        if slope >= 0.0 and (norm == 0.0 or curvature == 0.0):
+        weigh(spectra, k, k, norm, 0.0)
+        first, _, second, _, _ = derivatives(spectra, k, k)
+        if first >= 0.0 and (norm == 0.0 or second == 0.0):
             return 0.0
-        step = slope / curvature
+        step = first / second
         if step >= norm and not zero_checked:
             zero_checked = True
             norm = 0.0
             continue
         norm -= step
-        if slope * slope <= CONVERGED * curvature or abs(step) <= 1e-15 * norm:
+        if first * first <= CONVERGED * second or abs(step) <= 1e-15 * norm:
             return max(norm, 0.0)
     return np.nan
 
 
-@compiled
+@compiled(part=True)
+def raise_bounds(
+    spectra: Spectra, k: int, norm: float, at_node: float, stride: int, observed: float, bound: np.ndarray
+) -> None:
+    """Raise the lower bounds of cstat in the intervals up to `stride` nodes from node k, at whose minimum it stands.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        As `weigh` left them at node k.
+    k, norm, at_node : int, float, float
+        The node, the norm there and the statistic.
+    stride : int
+        How many nodes to look at on either side.
+    observed : float
+        Sum of the counts.
+    bound : ndarray of float64, shape (n_nodes - 1,)
+        Lower bounds of the statistic in the intervals.
+
+    Notes
+    -----
+    Fenchel's dual of the Poisson likelihood. With the pulls t = S / mu, s t for any 0 < s <= 1 gives
+
+        C(model) >= C_0 + 2 N ln s + 2 (1 - s) sum(t background),  C_0 = C - norm dC/dnorm,
+
+    for every model made of nodes m whose expected counts T_m for norm 1 are at least s sum(t F_m), N counts in all:
+    ln(x) <= x - 1 in every channel, and the sum over the model is not negative.
+    """
+    pulled = dot(spectra.pull, spectra.rates[k])
+    free = at_node - 2.0 * norm * (spectra.totals[k] - pulled)
+    background = observed - norm * pulled
+    for direction in (-1, 1):
+        last = free
+        for m in range(k + direction, k + direction * (stride + 1), direction):
+            if m < 0 or m >= len(spectra.totals):
+                break
+            s = min(1.0, spectra.totals[m] / dot(spectra.pull, spectra.rates[m]))
+            here = free + 2.0 * (observed * np.log(s) + (1.0 - s) * background)
+            interval = min(m, m - direction)
+            bound[interval] = max(bound[interval], min(here, last))
+            last = here
+
+
+@compiled(part=True)
 def interval_minimum(spectra: Spectra, k: int, a: float, b: float) -> tuple[float, float]:
     """Amplitudes that minimise the statistic in interval k, where the minimum is known to lie inside.
 
-    Newton's method in two dimensions, its steps halved until they go down.
+    Newton's method in two dimensions. A step is halved while the slope along it has turned upwards at its end by
+    more than half: by convexity, the statistic then goes down.
     """
-    value = statistic_value(spectra, k, a, b)
+    weigh(spectra, k, k + 1, a, b)
+    slope_a, slope_b, aa, ab, bb = derivatives(spectra, k, k + 1)
     for _ in range(MAX_STEPS):
-        slope_a, slope_b, aa, ab, bb = statistic_derivatives(spectra, k, a, b)
         determinant = aa * bb - ab * ab
         if not determinant > 1e-15 * aa * bb:  # two nodes of the same shape: any mixture will do
             determinant = 1e-15 * aa * bb
@@ -153,15 +209,16 @@ def interval_minimum(spectra: Spectra, k: int, a: float, b: float) -> tuple[floa
         step_a = (bb * slope_a - ab * slope_b) / determinant
         step_b = (aa * slope_b - ab * slope_a) / determinant
         decrement = slope_a * step_a + slope_b * step_b
+        # No amplitude may leave the interval, and the minimum has neither at 0.
+        length = min(1.0, 0.9 * a / step_a if step_a > 0.0 else 1.0, 0.9 * b / step_b if step_b > 0.0 else 1.0)
         if not decrement > CONVERGED:
-            return a - step_a, b - step_b
-        length = 1.0
-        lower = statistic_value(spectra, k, a - step_a, b - step_b)
-        # Close to the minimum rounding hides the descent, and full steps are right.
-        while not lower < value and decrement > 1e-6 and length > 1e-12:
+            return a - length * step_a, b - length * step_b
+        while True:
+            weigh(spectra, k, k + 1, a - length * step_a, b - length * step_b)
+            slope_a, slope_b, aa, ab, bb = derivatives(spectra, k, k + 1)
+            if length < 1e-12 or slope_a * step_a + slope_b * step_b >= -0.5 * decrement:
+                break
             length *= 0.5
-            lower = statistic_value(spectra, k, a - length * step_a, b - length * step_b)
         a -= length * step_a
         b -= length * step_b
-        value = lower
     return a, b

@@ -1,7 +1,9 @@
-"""The fit statistics: value and derivatives as functions of the two amplitudes of an interval of temperature.
+"""The fit statistics: value and derivatives as functions of the amplitudes of two temperature nodes.
 
 Between the neighbouring nodes k and k + 1 the model is ``a F_k + b F_(k+1)`` with a, b >= 0, norm = a + b and
 kT = (a T_k + b T_(k+1)) / norm. Every statistic here is convex in (a, b), which is what the search relies on.
+
+A model enters in two steps: `weigh` gives every channel its pull, and all sums follow from the pulls.
 """
 
 from __future__ import annotations
@@ -35,9 +37,12 @@ class Spectra(NamedTuple):
     rates : ndarray of float64, shape (n_nodes, n)
         Expected source counts for norm 1 at each node in these channels.
     totals : ndarray of float64, shape (n_nodes,)
-        Expected source counts for norm 1 summed over all channels.
+        cstat: expected source counts for norm 1 summed over all channels; chi2gehrels: 0.
     constant : float
         What does not depend on the model.
+    pull, weight : ndarray of float64, shape (n,)
+        Of the model that `weigh` saw last. cstat: S / mu and S / mu^2 of S counts, mu of them expected;
+        chi2gehrels: residual / sigma^2 and 1 / sigma^2.
     """
 
     statistic: int
@@ -46,6 +51,8 @@ class Spectra(NamedTuple):
     rates: np.ndarray
     totals: np.ndarray
     constant: float
+    pull: np.ndarray
+    weight: np.ndarray
 
 
 @compiled
@@ -84,10 +91,10 @@ def prepare_cstat(counts: np.ndarray, background: np.ndarray, rates: np.ndarray,
     kept = np.empty((n_nodes, n))
     totals = np.empty(n_nodes)
     for k in range(n_nodes):
-        totals[k] = _dot(rates[k], exposure)
+        totals[k] = dot(rates[k], exposure)
         for i in range(n):
             kept[k, i] = rates[k, filled[i]] * exposure[filled[i]]
-    return Spectra(CSTAT, observed[:n], companion[:n], kept, totals, constant)
+    return Spectra(CSTAT, observed[:n], companion[:n], kept, totals, constant, np.empty(n), np.empty(n))
 
 
 @compiled
@@ -131,143 +138,80 @@ def prepare_chi2gehrels(
     for k in range(n_nodes):
         for i in range(n):
             kept[k, i] = rates[k, used[i]] * exposure[used[i]]
-    return Spectra(CHI2GEHRELS, net[:n], weight[:n], kept, np.zeros(n_nodes), 0.0)
+    return Spectra(CHI2GEHRELS, net[:n], weight[:n], kept, np.zeros(n_nodes), 0.0, np.empty(n), np.empty(n))
 
 
-@compiled(fastmath=REASSOCIATE)
-def _dot(first, second):
+@compiled(fastmath=REASSOCIATE, part=True)
+def dot(first: np.ndarray, second: np.ndarray) -> float:
+    """Sum of the products of two arrays."""
     total = 0.0
     for i in range(len(first)):
         total += first[i] * second[i]
     return total
 
 
-@compiled
-def statistic_value(spectra: Spectra, k: int, a: float, b: float) -> float:
-    """The statistic at the amplitudes a and b of the nodes k and k + 1.
+@compiled(fastmath=REASSOCIATE, part=True)
+def weigh(spectra: Spectra, k: int, m: int, a: float, b: float) -> None:
+    """Set ``spectra.pull`` and ``spectra.weight`` to those of the model a F_k + b F_m, with a, b >= 0."""
+    low, high = spectra.rates[k], spectra.rates[m]
+    observed, companion, pull, weight = spectra.observed, spectra.companion, spectra.pull, spectra.weight
+    if spectra.statistic == CSTAT:
+        for i in range(len(observed)):
+            inverse = 1.0 / (companion[i] + a * low[i] + b * high[i])
+            pull[i] = observed[i] * inverse
+            weight[i] = pull[i] * inverse
+    else:
+        for i in range(len(observed)):
+            pull[i] = companion[i] * (observed[i] - a * low[i] - b * high[i])
+            weight[i] = companion[i]
 
-    cstat is C = 2 sum(mu - S + S ln(S / mu)) as XSPEC's and Sherpa's, infinite where an observed count is
-    impossible; chi2gehrels is sum((net - M)^2 / sigma^2).
+
+@compiled(part=True)
+def value(spectra: Spectra, k: int, m: int, a: float, b: float) -> float:
+    """The statistic of the model a F_k + b F_m, which must be the one that was weighed last.
+
+    cstat is C = 2 sum(mu - S + S ln(S / mu)) as XSPEC's and Sherpa's; chi2gehrels is sum((net - M)^2 / sigma^2).
     """
     if spectra.statistic == CSTAT:
-        linear = a * spectra.totals[k] + b * spectra.totals[k + 1]
-        return spectra.constant + 2.0 * (linear + _cstat_logs(spectra, k, a, b))
-    return _chi2(spectra, k, a, b)
-
-
-@compiled
-def statistic_derivatives(spectra: Spectra, k: int, a: float, b: float) -> tuple:
-    """First (a, b) and second (aa, ab, bb) derivatives of the statistic."""
-    if spectra.statistic == CSTAT:
-        return _cstat_derivatives(spectra, k, a, b)
-    return _chi2_derivatives(spectra, k, a, b)
-
-
-@compiled
-def ray_derivatives(spectra: Spectra, k: int, u: float, norm: float) -> tuple[float, float]:
-    """First and second derivative in the norm, with the part u of it in node k + 1."""
-    if spectra.statistic == CSTAT:
-        total = (1.0 - u) * spectra.totals[k] + u * spectra.totals[k + 1]
-        pull, curvature = _cstat_along(spectra, k, norm * (1.0 - u), norm * u, 1.0 - u, u)
-        return 2.0 * (total - pull), 2.0 * curvature
-    pull, curvature = _chi2_along(spectra, k, norm * (1.0 - u), norm * u, 1.0 - u, u)
-    return -2.0 * pull, 2.0 * curvature
-
-
-@compiled
-def cross_derivatives(spectra: Spectra, k: int, u: float, norm: float) -> tuple[float, float]:
-    """First and second derivative in the part u of the norm that is in node k + 1, the norm fixed."""
-    a, b = norm * (1.0 - u), norm * u
-    if spectra.statistic == CSTAT:
-        total = norm * (spectra.totals[k + 1] - spectra.totals[k])
-        pull, curvature = _cstat_along(spectra, k, a, b, -norm, norm)
-        return 2.0 * (total - pull), 2.0 * curvature
-    pull, curvature = _chi2_along(spectra, k, a, b, -norm, norm)
-    return -2.0 * pull, 2.0 * curvature
-
-
-@compiled(fastmath=REASSOCIATE)
-def _cstat_logs(spectra, k, a, b):
-    """Sum of S ln(S / mu); infinite where a channel with counts expects none."""
-    low, high = spectra.rates[k], spectra.rates[k + 1]
-    ratio = np.empty(len(spectra.observed))
-    impossible = 0
-    for i in range(len(ratio)):
-        expected = spectra.companion[i] + a * low[i] + b * high[i]
-        impossible += expected <= 0.0
-        ratio[i] = spectra.observed[i] / expected
-    return np.inf if impossible else weighted_log_sum(spectra.observed, ratio)
-
-
-@compiled(fastmath=REASSOCIATE)
-def _cstat_derivatives(spectra, k, a, b):
-    low, high = spectra.rates[k], spectra.rates[k + 1]
-    slope_a = slope_b = aa = ab = bb = 0.0
-    for i in range(len(spectra.observed)):
-        inverse = 1.0 / (spectra.companion[i] + a * low[i] + b * high[i])
-        share = spectra.observed[i] * inverse
-        curvature = share * inverse
-        slope_a += share * low[i]
-        slope_b += share * high[i]
-        aa += curvature * low[i] * low[i]
-        ab += curvature * low[i] * high[i]
-        bb += curvature * high[i] * high[i]
-    return (
-        2.0 * (spectra.totals[k] - slope_a),
-        2.0 * (spectra.totals[k + 1] - slope_b),
-        2.0 * aa,
-        2.0 * ab,
-        2.0 * bb,
-    )
-
-
-@compiled(fastmath=REASSOCIATE)
-def _chi2(spectra, k, a, b):
-    low, high = spectra.rates[k], spectra.rates[k + 1]
+        linear = a * spectra.totals[k] + b * spectra.totals[m]
+        return spectra.constant + 2.0 * (linear + weighted_log_sum(spectra.observed, spectra.pull))
     total = 0.0
-    for i in range(len(spectra.observed)):
-        residual = spectra.observed[i] - a * low[i] - b * high[i]
-        total += spectra.companion[i] * residual * residual
+    for i in range(len(spectra.pull)):
+        total += spectra.pull[i] * spectra.pull[i] / spectra.weight[i]
     return total
 
 
-@compiled(fastmath=REASSOCIATE)
-def _chi2_derivatives(spectra, k, a, b):
-    low, high = spectra.rates[k], spectra.rates[k + 1]
-    slope_a = slope_b = aa = ab = bb = 0.0
-    for i in range(len(spectra.observed)):
-        weight = spectra.companion[i]
-        pull = weight * (spectra.observed[i] - a * low[i] - b * high[i])
-        slope_a += pull * low[i]
-        slope_b += pull * high[i]
-        aa += weight * low[i] * low[i]
-        ab += weight * low[i] * high[i]
-        bb += weight * high[i] * high[i]
-    return -2.0 * slope_a, -2.0 * slope_b, 2.0 * aa, 2.0 * ab, 2.0 * bb
+@compiled(part=True)
+def slope(spectra: Spectra, k: int) -> float:
+    """First derivative in the amplitude of node k, at the model that was weighed last."""
+    return 2.0 * (spectra.totals[k] - dot(spectra.pull, spectra.rates[k]))
 
 
-@compiled(fastmath=REASSOCIATE)
-def _cstat_along(spectra, k, a, b, step_a, step_b):
-    """Sums for the derivatives along the direction (step_a, step_b)."""
-    low, high = spectra.rates[k], spectra.rates[k + 1]
-    pull = curvature = 0.0
-    for i in range(len(spectra.observed)):
-        inverse = 1.0 / (spectra.companion[i] + a * low[i] + b * high[i])
-        change = (step_a * low[i] + step_b * high[i]) * inverse
-        share = spectra.observed[i] * change
-        pull += share
-        curvature += share * change
-    return pull, curvature
+@compiled(fastmath=REASSOCIATE, part=True)
+def derivatives(spectra: Spectra, k: int, m: int) -> tuple[float, float, float, float, float]:
+    """First (a, b) and second (aa, ab, bb) derivatives of the statistic, at the model that was weighed last."""
+    low, high = spectra.rates[k], spectra.rates[m]
+    pull, weight = spectra.pull, spectra.weight
+    pull_a = pull_b = aa = ab = bb = 0.0
+    for i in range(len(pull)):
+        pull_a += pull[i] * low[i]
+        pull_b += pull[i] * high[i]
+        weighted = weight[i] * low[i]
+        aa += weighted * low[i]
+        ab += weighted * high[i]
+        bb += weight[i] * high[i] * high[i]
+    return 2.0 * (spectra.totals[k] - pull_a), 2.0 * (spectra.totals[m] - pull_b), 2.0 * aa, 2.0 * ab, 2.0 * bb
 
 
-@compiled(fastmath=REASSOCIATE)
-def _chi2_along(spectra, k, a, b, step_a, step_b):
-    """Sums for the derivatives along the direction (step_a, step_b)."""
-    low, high = spectra.rates[k], spectra.rates[k + 1]
-    pull = curvature = 0.0
-    for i in range(len(spectra.observed)):
-        change = step_a * low[i] + step_b * high[i]
-        share = spectra.companion[i] * change
-        pull += share * (spectra.observed[i] - a * low[i] - b * high[i])
-        curvature += share * change
-    return pull, curvature
+@compiled
+def statistic_value(spectra: Spectra, k: int, a: float, b: float) -> float:
+    """The statistic at the amplitudes a and b, both >= 0, of the nodes k and k + 1."""
+    weigh(spectra, k, k + 1, a, b)
+    return value(spectra, k, k + 1, a, b)
+
+
+@compiled
+def statistic_derivatives(spectra: Spectra, k: int, a: float, b: float) -> tuple[float, float, float, float, float]:
+    """First (a, b) and second (aa, ab, bb) derivatives of the statistic there."""
+    weigh(spectra, k, k + 1, a, b)
+    return derivatives(spectra, k, k + 1)

@@ -15,7 +15,9 @@ REASSOCIATE = frozenset({"reassoc", "contract", "nsz"})
 """Freedom to reorder sums, so that they use vector instructions. NaN and infinity keep their meaning."""
 
 
-def compiled(function: Callable | None = None, *, fastmath: frozenset[str] | bool = False) -> Callable:
+def compiled(
+    function: Callable | None = None, *, fastmath: frozenset[str] | bool = False, part: bool = False
+) -> Callable:
     """Decorate a function so that numba compiles it at the first call, and keeps the result on disk.
 
     The cache lies in $NUMBA_CACHE_DIR, else in ``~/.cache/cpxt_hpc/numba``, in a folder named after the source of
@@ -27,14 +29,23 @@ def compiled(function: Callable | None = None, *, fastmath: frozenset[str] | boo
     function : callable
     fastmath : frozenset of str or bool
         Freedoms of LLVM for floating-point numbers; see `REASSOCIATE`.
+    part : bool
+        Only other compiled functions call this one: it compiles faster, and is kept with them.
 
     Returns
     -------
     callable
     """
     if function is None:
-        return functools.partial(compiled, fastmath=fastmath)
-    options = {"nopython": True, "error_model": "numpy", "fastmath": set(fastmath) if fastmath else False}
+        return functools.partial(compiled, fastmath=fastmath, part=part)
+    options = {
+        "nopython": True,
+        "error_model": "numpy",
+        "fastmath": set(fastmath) if fastmath else False,
+        "no_cfunc_wrapper": True,
+    }
+    if part:
+        return numba.jit(no_cpython_wrapper=True, **options)(function)
     before = config.CACHE_DIR
     try:
         config.CACHE_DIR = str(cache_folder())

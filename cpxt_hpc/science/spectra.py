@@ -133,7 +133,7 @@ def weighted_image_sum(start: np.ndarray, stop: np.ndarray, image: np.ndarray, w
     return total
 
 
-@compiled
+@compiled(part=True)
 def _half_width(dy: int, radius: float) -> int:
     """Largest dx with dx^2 + dy^2 <= radius^2, or -1."""
     rest = radius * radius - dy * dy
@@ -150,7 +150,7 @@ def _half_width(dy: int, radius: float) -> int:
 
 @compiled
 def _circle_runs(iy, ix, radius, ny, nx):
-    reach = _half_width(0, radius)
+    reach = _half_width(np.int64(0), radius)
     first, last = max(iy - reach, 0), min(iy + reach, ny - 1)
     size = max(last - first + 1, 0) if reach >= 0 else 0
     start = np.empty(size, dtype=np.int64)
@@ -168,7 +168,7 @@ def _circle_runs(iy, ix, radius, ny, nx):
 
 @compiled
 def _circle_pixel_count(radius):
-    reach = _half_width(0, radius)
+    reach = _half_width(np.int64(0), radius)
     total = 0
     for dy in range(-reach, reach + 1):
         total += 2 * _half_width(dy, radius) + 1

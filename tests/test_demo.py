@@ -137,6 +137,17 @@ def test_counts_of_the_core_match_the_truth(small_demo):
     assert 0.75 * expected - 4 * np.sqrt(expected) < found < 1.05 * expected + 4 * np.sqrt(expected)
 
 
+def test_the_brightest_source_lies_where_the_truth_says(small_demo):
+    truth = json.loads((small_demo / "demo_truth/truth.json").read_text())
+    source = max(truth["point_sources"], key=lambda each: each["counts_0p3_12"])
+    events = read_events(small_demo / "demo/90001/repro/acisf90001_repro_evt2.fits")
+    x, y = events.wcs().all_world2pix(source["ra"], source["dec"], 1)
+    dx, dy = events["x"] - x, events["y"] - y
+    near = np.hypot(dx, dy) < 4.0
+    # Some 500 counts with a spread of 1 pixel, on cluster emission that is flat over 4 pixels
+    assert abs(np.mean(dx[near])) < 0.3 and abs(np.mean(dy[near])) < 0.3
+
+
 def test_truth_image_shows_the_regions_where_they_are(small_demo):
     truth = json.loads((small_demo / "demo_truth/truth.json").read_text())
     with fits.open(small_demo / "demo_truth/demo_kT_truth.fits") as blocks:

@@ -151,5 +151,5 @@ def _summary(
 
 def _position(cluster: DemoCluster, x_arcsec: float, y_arcsec: float) -> tuple[float, float]:
     wcs = sky_wcs(cluster.ra_deg, cluster.dec_deg, reference_pixel=(0.0, 0.0))
-    ra, dec = wcs.all_pix2world(x_arcsec / SKY_PIXEL_ARCSEC, y_arcsec / SKY_PIXEL_ARCSEC, 0)
+    ra, dec = wcs.all_pix2world(x_arcsec / SKY_PIXEL_ARCSEC, y_arcsec / SKY_PIXEL_ARCSEC, 1)
     return float(ra), float(dec)

@@ -177,3 +177,32 @@ def test_log_options_exclude_each_other(capsys):
 
     assert run_command(command, ["--quiet", "--verbose"]) == 2
     assert "not allowed with" in capsys.readouterr().err
+
+
+def test_a_vanished_current_folder_is_told(capsys, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert run_command(lambda argv: os.getcwd(), [], name="cpxt-x") == 3
+    assert "the current folder is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_any_path_can_be_printed(encoding):
+    code = (
+        "import sys; from cpxt_hpc.cli.command import run_command\n"
+        "sys.exit(run_command(lambda argv: print('/data/\\u00e4 \\udce4'), [], name='cpxt-x'))"
+    )
+    environment = dict(os.environ, PYTHONIOENCODING=encoding)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.strip() == {"ascii": b"/data/\\xe4 \\udce4", "utf-8": b"/data/\xc3\xa4 \xe4"}[encoding]
+
+
+def test_a_closed_standard_output_is_no_error():
+    code = (
+        "import sys; from cpxt_hpc.cli.command import run_command\n"
+        "sys.exit(run_command(lambda argv: print('x'), [], name='cpxt-x'))"
+    )
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" >&-', sys.executable, code], capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from cpxt_hpc.errors import ActionNeeded, CpxtError, DataError, OutputError
+from cpxt_hpc.errors import ActionNeeded, CpxtError, DataError, MissingInput, OutputError
 
 EXIT_DONE = 0
 EXIT_BUG = 1
@@ -53,9 +54,11 @@ def run_command(
     """
     if name is None:
         name = "cpxt-" + function.__module__.rpartition(".")[2]
+    _print_any_path()
     try:
         code = function(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return EXIT_DONE if code is None else int(code)
     except CpxtError as error:
         return _report(name, error)
@@ -76,6 +79,13 @@ def run_command(
     except Exception:
         sys.excepthook(*sys.exc_info())
         return EXIT_BUG
+
+
+def _print_any_path() -> None:
+    """Let standard output take paths that its encoding has no letters for, or that are not UTF-8 at all."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        is_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
 def _report(name: str, error: CpxtError) -> int:
@@ -102,12 +112,14 @@ def _silence_standard_output() -> None:
 
 
 def _explain_os_error(error: OSError) -> CpxtError | None:
-    """Explain a full disk, quota or missing permission that no module below has; None for anything else."""
+    """Explain a full disk, quota, missing permission or vanished current folder that no module below has, else None."""
     number = error.errno
     if number is None:
         # h5py often tells the reason only in its text: "... errno = 28, error message = 'No space left ...'"
         found = re.search(r"errno = (\d+)", str(error))
         number = int(found.group(1)) if found else None
+    if number == errno.ENOENT and not _in_a_folder():
+        return MissingInput("the current folder is gone. Change to another one, then run again.")
     if number not in _CANNOT_WRITE:
         return None
     reason = os.strerror(number)
@@ -118,6 +130,14 @@ def _explain_os_error(error: OSError) -> CpxtError | None:
         f"{where or 'an output file'}: cannot be written ({reason}). "
         "Make room or get write permission, then run again."
     )
+
+
+def _in_a_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def _init(argv: Sequence[str]) -> None:
     if options["observation_ids"] is not None:
         options["observation_ids"] = ",".join(options["observation_ids"])
     values = {f"cluster.{key}": text for key, text in options.items() if text is not None}
-    values["cluster.data_directory"] = str(folder)
+    values["cluster.data_directory"] = os.fsencode(folder).decode("utf-8", "replace")
     config = make_config(folder / (options["name"] or "") / "cluster.ini", values, where="command line")
     if config.path.exists():
         raise ConfigError(

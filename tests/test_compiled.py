@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from numba.core import config
@@ -49,3 +51,25 @@ def test_a_part_is_compiled_into_the_function_that_calls_it(tmp_path, monkeypatc
     assert four_times(1.5) == 6.0
     assert list(cache_folder().rglob("*four_times*"))
     assert not list(cache_folder().rglob("*twice*"))
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    function = compiled(twice)
+    shutil.rmtree(tmp_path)
+    tmp_path.touch()  # as good as a full disk
+    assert function(3.0) == 6.0
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("content", [b"", b"\x80\x05garbage"])
+def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch, suffix, content):
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    assert compiled(twice)(3.0) == 6.0
+    (damaged,) = tmp_path.rglob(f"*twice*.{suffix}")
+    damaged.write_bytes(content)
+    assert compiled(twice)(3.0) == 6.0
+    assert damaged.read_bytes() != content
+    again = compiled(twice)
+    assert again(3.0) == 6.0
+    assert again.stats.cache_hits

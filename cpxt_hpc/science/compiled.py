@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 from numba.core import config
@@ -22,7 +24,7 @@ def compiled(
 
     The cache lies in $NUMBA_CACHE_DIR, else in ``~/.cache/cpxt_hpc/numba``, in a folder named after the source of
     all compiled functions: numba itself looks only at the file of the function called, not at those that it calls.
-    Where no such folder can be written, the function is compiled anew in every process.
+    Where no such folder can be written, or its disk is full, the function is compiled anew in every process.
 
     Parameters
     ----------
@@ -49,11 +51,32 @@ def compiled(
     before = config.CACHE_DIR
     try:
         config.CACHE_DIR = str(cache_folder())
-        return numba.jit(cache=True, **options)(function)
+        dispatcher = numba.jit(cache=True, **options)(function)
+        _forgive(dispatcher._cache)
+        return dispatcher
     except RuntimeError:  # no place to write
         return numba.jit(**options)(function)
     finally:
         config.CACHE_DIR = before
+
+
+def _forgive(cache: Any) -> None:
+    """Let numba do without a cache that cannot be read or written; by itself it would fail the call, and the fit."""
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_if_readable(signature: Any, target_context: Any) -> Any:
+        try:
+            return load(signature, target_context)
+        except Exception:  # a damaged pickle may raise anything
+            with contextlib.suppress(OSError):
+                cache.flush()
+            return None
+
+    def save_if_possible(signature: Any, result: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(signature, result)
+
+    cache.load_overload, cache.save_overload = load_if_readable, save_if_possible
 
 
 def cache_folder() -> Path:

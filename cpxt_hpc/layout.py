@@ -212,11 +212,6 @@ class ClusterLayout:
         return self.acb / f"{self.name}_snr_map.fits"
 
     @property
-    def acb_surface_brightness(self) -> Path:
-        """Stage 5: net count rate in each pixel's circle [count/s/arcmin^2]."""
-        return self.acb / f"{self.name}_acb_surface_brightness.fits"
-
-    @property
     def commands(self) -> Path:
         return self.acb / f"commands_{self.name}.lis"
 

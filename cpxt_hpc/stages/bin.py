@@ -149,16 +149,11 @@ def _write_maps(context: StageContext, images: MapImages, radius: np.ndarray) ->
         "SNRGOAL": (context.config.cluster.signal_to_noise, "signal to noise that circles reach"),
         "SNRTYPE": (context.config.binning.snr, "background: (C-B)/sqrt(C+B); counts: sqrt(C)"),
     }
-    counts, background, exposure_s = (
-        circle_sums(image, radius) for image in (images.counts, images.background, images.exposure_s)
-    )
+    counts, background = (circle_sums(image, radius) for image in (images.counts, images.background))
     found = radius > 0
-    brightness = np.full(grid.shape, np.nan)
-    np.divide(counts - background, exposure_s * grid.pixel_area_arcmin2, out=brightness, where=found & (exposure_s > 0))
     reached = signal_to_noise(counts, background, snr=context.config.binning.snr)
     write_image(layout.scale_map, radius, grid, unit="pixel", header=cards)
     write_image(layout.snr_map, np.where(found, reached, np.nan), grid, unit="", header=cards)
-    write_image(layout.acb_surface_brightness, brightness, grid, unit="count/s/arcmin2", header=cards)
 
 
 def _settings(
@@ -225,7 +220,7 @@ def _needs(context: StageContext) -> list[Path]:
 
 def _makes(context: StageContext) -> list[Path]:
     layout = context.layout
-    return [layout.scale_map, layout.snr_map, layout.acb_surface_brightness, layout.commands, layout.fit_input]
+    return [layout.scale_map, layout.snr_map, layout.commands, layout.fit_input]
 
 
 STAGE = Stage(

@@ -22,6 +22,11 @@ logger = logging.getLogger(__name__)
 def run(context: StageContext) -> None:
     """Check the responses and lay uncompressed copies beside the cleaned events."""
     for obsid, files in _located(context).items():
+        if files.source_obsid != obsid:
+            logger.warning(
+                "ObsID %d has no responses of its own (%d.arf, %d.rmf in repro/): those of ObsID %d are taken.",
+                obsid, obsid, obsid, files.source_obsid,
+            )  # fmt: skip
         check_responses(files.arf, files.rmf)
         observation = context.layout.observation(obsid)
         copy_uncompressed(files.arf, observation.arf)

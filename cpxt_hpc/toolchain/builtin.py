@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from cpxt_hpc.io.events import read_events
 from cpxt_hpc.layout import ClusterLayout, ObservationLayout
 from cpxt_hpc.science.detector import aimpoint_detector
 from cpxt_hpc.toolchain.base import ResponseFiles
-
-logger = logging.getLogger(__name__)
 
 MAX_RESPONSE_AGE_YEARS = 1.5
 """Responses are borrowed from an observation no further away: the contaminant on ACIS grows over years."""
@@ -70,7 +67,7 @@ class BuiltinToolchain:
         """ARF and RMF of every observation: ``repro/<obsid>.arf`` and ``.rmf``, plain or gzip'ed.
 
         An observation without takes those of the one nearest in time that has them, if it used the same array
-        (ACIS-I or ACIS-S) and lies within `MAX_RESPONSE_AGE_YEARS`; a warning says so.
+        (ACIS-I or ACIS-S) and lies within `MAX_RESPONSE_AGE_YEARS`; their ``source_obsid`` says so.
 
         Raises
         ------
@@ -124,9 +121,4 @@ def _borrowed(
             f"{layout.observation(obsid).repro}; no other observation of this cluster on {array} within "
             f"{MAX_RESPONSE_AGE_YEARS:g} years has any. Make them with CIAO's specextract and put them there."
         )
-    source = min(near, key=lambda other: years[other])
-    logger.warning(
-        "ObsID %d has no responses of its own (%d.arf, %d.rmf): those of ObsID %d are taken (%s, %.1f years apart).",
-        obsid, obsid, obsid, source, array, years[source],
-    )
-    return own[source]
+    return own[min(near, key=lambda other: years[other])]

@@ -186,7 +186,7 @@ def test_real_spectra_give_what_sherpa_and_xspec_give(real_nodes, tmp_path, case
     names, redshift = REAL[case]
     kt_nodes, parts = real_nodes
     counts, blank, scale, exposure = (np.concatenate([parts[name][i] for name in names]) for i in range(4))
-    rates = np.concatenate([parts[name][4] for name in names], axis=1)
+    rates = np.ascontiguousarray(np.concatenate([parts[name][4] for name in names], axis=1))
     if statistic == "cstat":  # without background: the spectra are those of small sources
         spectra = prepare_cstat(counts, np.zeros(len(counts)), rates, exposure)
     else:

@@ -4,11 +4,10 @@ import pytest
 from cpxt_hpc.science.spectra import (
     circle_pixel_count,
     circle_runs,
+    exposure_sums,
     grouped_spectrum,
-    image_sum,
+    observed_spectrum,
     pixel_runs,
-    spectrum,
-    weighted_image_sum,
 )
 
 SHAPE = (21, 17)
@@ -63,19 +62,22 @@ def test_spectra_and_sums_are_those_of_the_pixels_one_by_one():
     channel = rng.integers(0, n_channels, 5000).astype(np.uint16)
     group = rng.integers(0, 3, 5000).astype(np.uint8)
     pixel_start = np.searchsorted(pixel, np.arange(n_pixels + 1))
-    image = rng.random(n_pixels, dtype=np.float32)
-    weight = rng.random(n_pixels, dtype=np.float32)
+    images = rng.random((2, n_pixels), dtype=np.float32)
+    shapes = rng.random((2, n_channels))
     for iy, ix, radius in [(10, 8, 4.5), (0, 0, 9.0), (20, 16, 0.0), (10, 40, 3.0)]:
         runs = circle_runs(iy, ix, radius, SHAPE)
         inside = np.isin(pixel, brute_circle(iy, ix, radius))
-        expected = np.bincount(channel[inside], minlength=n_channels)
-        assert np.array_equal(spectrum(*runs, pixel_start, channel, n_channels), expected)
+        counts, background = np.zeros((2, n_channels))
+        observed_spectrum(*runs, pixel_start, channel, images, shapes, counts, background)
+        assert np.array_equal(counts, np.bincount(channel[inside], minlength=n_channels))
         by_group = grouped_spectrum(*runs, pixel_start, channel, group, 3, n_channels)
         for g in range(3):
             of_group = np.bincount(channel[inside & (group == g)], minlength=n_channels)
             assert np.array_equal(by_group[g], of_group)
         chosen = brute_circle(iy, ix, radius)
+        level = images[:, chosen].astype(float).sum(axis=1)
+        plain, weighted, weights = exposure_sums(*runs, *images)
         # Sums in double precision of fewer than 400 numbers below 1, in another order.
-        assert image_sum(*runs, image) == pytest.approx(image[chosen].astype(float).sum(), rel=1e-13)
-        product = (image[chosen].astype(float) * weight[chosen].astype(float)).sum()
-        assert weighted_image_sum(*runs, image, weight) == pytest.approx(product, rel=1e-13)
+        assert background == pytest.approx(level @ shapes, rel=1e-13)
+        assert (plain, weights) == pytest.approx(tuple(level), rel=1e-13)
+        assert weighted == pytest.approx(images[:, chosen].astype(float).prod(axis=0).sum(), rel=1e-13)

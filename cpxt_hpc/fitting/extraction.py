@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 
 from cpxt_hpc.fitting.model import FitInput, ObservationInput
-from cpxt_hpc.science.spectra import grouped_spectrum, image_sum, spectrum, weighted_image_sum
+from cpxt_hpc.science.spectra import exposure_sums, grouped_spectrum, observed_spectrum
 
 
-@dataclasses.dataclass(frozen=True)
-class ObservationSpectrum:
+class ObservationPart(NamedTuple):
     """One observation's part in a region.
 
     Attributes
     ----------
     position : int
         Place of the observation in the fit input.
-    counts : ndarray of float64, shape (n_channels,)
-        Observed counts.
-    background : ndarray of float64, shape (n_channels,)
-        Expected background counts, from the templates.
-    effective_s : float
-        Exposure times `source_factor` [s]: by it the rates of the fully exposed region are multiplied.
     exposed_fraction : float
         Mean over the region's pixels of their exposure, relative to the observation's reference exposure.
     source_factor : float
@@ -32,11 +26,29 @@ class ObservationSpectrum:
     """
 
     position: int
-    counts: np.ndarray
-    background: np.ndarray
-    effective_s: float
     exposed_fraction: float
     source_factor: float
+
+
+class RegionSpectra(NamedTuple):
+    """The spectra of a region, all observations behind each other; 0 for those that take no part.
+
+    Attributes
+    ----------
+    parts : list of ObservationPart
+        Of the observations that take part, in the order of the fit input.
+    counts : ndarray of float64, shape (n_channels,)
+        Observed counts.
+    background : ndarray of float64, shape (n_channels,)
+        Expected background counts, from the templates.
+    exposure : ndarray of float64, shape (n_channels,)
+        Exposure times `source_factor` [s]: by it the rates of the fully exposed region are multiplied.
+    """
+
+    parts: list[ObservationPart]
+    counts: np.ndarray
+    background: np.ndarray
+    exposure: np.ndarray
 
 
 class RegionExtractor:
@@ -66,8 +78,8 @@ class RegionExtractor:
         ends = np.cumsum([0, *(part.shape[1] for part in rates)])
         self.channels = tuple(slice(int(a), int(b)) for a, b in itertools.pairwise(ends))
 
-    def extract(self, start: np.ndarray, stop: np.ndarray, n_pixels: int) -> list[ObservationSpectrum]:
-        """Spectra of a region, of the observations that expose enough of it.
+    def extract(self, start: np.ndarray, stop: np.ndarray, n_pixels: int) -> RegionSpectra:
+        """Spectra of a region in the observations that expose enough of it.
 
         Parameters
         ----------
@@ -78,33 +90,28 @@ class RegionExtractor:
 
         Returns
         -------
-        list of ObservationSpectrum
-            In the order of the fit input.
+        RegionSpectra
         """
-        total_weight = image_sum(start, stop, self._weight)
-        spectra = []
-        for position, observation in enumerate(self._observations):
-            exposed = image_sum(start, stop, observation.exposure_fraction)
+        n_channels = self.rates.shape[1]
+        parts, counts, background, exposure = [], *np.zeros((3, n_channels))
+        for position, (observation, channels) in enumerate(zip(self._observations, self.channels, strict=True)):
+            exposed, weighted, weights = exposure_sums(start, stop, observation.exposure_fraction, self._weight)
             if n_pixels == 0 or not exposed >= self.min_exposure_fraction * n_pixels:
                 continue
-            weighted = weighted_image_sum(start, stop, observation.exposure_fraction, self._weight)
-            n_channels = observation.background_template.shape[1]
-            background = np.zeros(n_channels)
-            for image, template in zip(observation.background_counts, observation.background_template, strict=True):
-                background += image_sum(start, stop, image) * template
-            counts = spectrum(start, stop, observation.pixel_start, observation.channel, n_channels)
-            source_factor = weighted / total_weight
-            spectra.append(
-                ObservationSpectrum(
-                    position=position,
-                    counts=counts.astype(np.float64),
-                    background=background,
-                    effective_s=observation.exposure_s * source_factor,
-                    exposed_fraction=exposed / n_pixels,
-                    source_factor=source_factor,
-                )
+            observed_spectrum(
+                start,
+                stop,
+                observation.pixel_start,
+                observation.channel,
+                observation.background_counts,
+                observation.background_template,
+                counts[channels],
+                background[channels],
             )
-        return spectra
+            source_factor = weighted / weights
+            exposure[channels] = observation.exposure_s * source_factor
+            parts.append(ObservationPart(position, exposed / n_pixels, source_factor))
+        return RegionSpectra(parts, counts, background, exposure)
 
     def blank_sky(self, position: int, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, float]:
         """Blank-sky spectrum of a region in one observation, all detector groups together, and its scale.
@@ -151,7 +158,7 @@ def _packed(observation: ObservationInput) -> ObservationInput:
         blank_scale=np.array(observation.blank_scale, dtype=np.float64),
         blank_group=_flat(observation.blank_group, np.uint8),
         exposure_fraction=_flat(observation.exposure_fraction, np.float32),
-        background_counts=tuple(_flat(observation.background_counts[g], np.float32) for g in range(n_groups)),
+        background_counts=_flat(observation.background_counts, np.float32).reshape(n_groups, -1),
         background_template=np.array(observation.background_template, dtype=np.float64),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -20,6 +21,9 @@ SECONDS_PER_REGION, SECONDS_PER_CHANNEL, SECONDS_PER_PIXEL = 1e-4, 3e-7, 4e-9
 """What a fit takes, measured on one core of an AMD EPYC; only ratios between regions matter."""
 
 FREE_PARAMETERS = 2
+
+FITTED = ("kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi", "stat")
+"""Columns of a result in the order of `fit_kt_norm`."""
 
 
 class RegionFitter:
@@ -135,49 +139,42 @@ class RegionFitter:
 
     def _fill(self, row: np.ndarray, start: np.ndarray, stop: np.ndarray, n_pixels: int) -> None:
         """Fit the region of these runs and write the outcome into its row."""
-        parts = self.extractor.extract(start, stop, n_pixels)
+        parts, counts, background, exposure = self.extractor.extract(start, stop, n_pixels)
         if not parts:
             return
+        channels = [self.extractor.channels[part.position] for part in parts]
         row["n_obs"] = len(parts)
         row["observations_used"] = sum(1 << part.position for part in parts)
-        row["dof"] = sum(len(part.counts) for part in parts) - FREE_PARAMETERS
+        row["dof"] = sum(each.stop - each.start for each in channels) - FREE_PARAMETERS
         row["exposure_s"] = sum(
             self.fit_input.observations[part.position].exposure_s * part.exposed_fraction for part in parts
         )
-        n_channels = self.extractor.rates.shape[1]
-        counts, background, exposure = np.zeros(n_channels), np.zeros(n_channels), np.zeros(n_channels)
-        for part in parts:
-            channels = self.extractor.channels[part.position]
-            counts[channels] = part.counts
-            background[channels] = part.background
-            exposure[channels] = part.effective_s
         if self.statistic == "cstat":
             spectra = prepare_cstat(counts, background, self.extractor.rates, exposure)
         else:
-            blank, scale = np.zeros(n_channels), np.zeros(n_channels)
-            for part in parts:
-                channels = self.extractor.channels[part.position]
-                blank[channels], scale[channels] = self.extractor.blank_sky(part.position, start, stop)
+            blank, scale = np.zeros((2, len(counts)))
+            for part, each in zip(parts, channels, strict=True):
+                blank[each], scale[each] = self.extractor.blank_sky(part.position, start, stop)
             background = scale * blank
             spectra = prepare_chi2gehrels(counts, blank, scale, self.extractor.rates, exposure)
-        row["background_counts"] = background.sum()
-        row["net_counts"] = counts.sum() - background.sum()
-        if not (np.isfinite(background).all() and np.isfinite(exposure).all()):
+        background_counts = float(background.sum())
+        row["background_counts"] = background_counts
+        row["net_counts"] = counts.sum() - background_counts
+        # A sum is finite only if every term is.
+        if math.isfinite(background_counts) and math.isfinite(exposure.sum()):
+            self._fill_parameters(row, spectra)
+        else:
             row["status"] = Status.NOT_A_NUMBER
-            return
-        self._fill_parameters(row, spectra)
 
     def _fill_parameters(self, row: np.ndarray, spectra: Spectra) -> None:
-        values = fit_kt_norm(spectra, self._kt)
-        names = ("kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi", "stat")
-        found = dict(zip(names, values[:7], strict=True))
-        lower_found, upper_found = values[7:]
-        for name, value in found.items():
+        *values, lower_found, upper_found = fit_kt_norm(spectra, self._kt)
+        for name, value in zip(FITTED, values, strict=True):
             row[name] = value
-        if found["norm"] > 0.0 and not np.isfinite(list(found.values())).all():
+        kt, _, _, norm, *_ = values
+        if norm > 0.0 and not all(map(math.isfinite, values)):
             row["status"] = Status.NOT_A_NUMBER
         else:
-            row["status"] = kt_status(found["kT"], self._kt[0], self._kt[-1], lower_found, upper_found)
+            row["status"] = kt_status(kt, self._kt[0], self._kt[-1], lower_found, upper_found)
 
 
 def kt_status(kt: float, lowest: float, highest: float, lower_found: bool, upper_found: bool) -> Status:

@@ -23,6 +23,10 @@ SMALLEST_EXPECTED = 1e-25
 """Sherpa's ``trunc_value``: expected counts of a channel in which neither background nor source has any."""
 
 
+FEW_FILLED = 0.85
+"""Share of the channels that have counts up to which it pays to copy the rates of these alone."""
+
+
 class Spectra(NamedTuple):
     """The spectra of one region, all observations behind each other, as the search needs them.
 
@@ -31,17 +35,17 @@ class Spectra(NamedTuple):
     statistic : int
         A value of `STATISTICS`.
     observed : ndarray of float64, shape (n,)
-        cstat: counts of the channels that have any; chi2gehrels: background-subtracted counts of all channels.
+        cstat: counts; chi2gehrels: background-subtracted counts.
     companion : ndarray of float64, shape (n,)
-        cstat: expected background counts, positive; chi2gehrels: 1 / sigma^2.
+        cstat: expected background over exposure, positive [count/s]; chi2gehrels: 1 / sigma^2.
     rates : ndarray of float64, shape (n_nodes, n)
-        Expected source counts for norm 1 at each node in these channels.
+        Expected source for norm 1 at each node in these channels: cstat count/s, chi2gehrels counts.
     totals : ndarray of float64, shape (n_nodes,)
         cstat: expected source counts for norm 1 summed over all channels; chi2gehrels: 0.
     constant : float
         What does not depend on the model.
     pull, weight : ndarray of float64, shape (n,)
-        Of the model that `weigh` saw last. cstat: S / mu and S / mu^2 of S counts, mu of them expected;
+        Of the model that `weigh` saw last. cstat: S / mu and S / mu^2 of S counts where the rate mu is expected;
         chi2gehrels: residual / sigma^2 and 1 / sigma^2.
     """
 
@@ -64,20 +68,21 @@ def prepare_cstat(counts: np.ndarray, background: np.ndarray, rates: np.ndarray,
     counts, background : ndarray of float64, shape (n_channels,)
         Observed counts; expected background counts. All observations behind each other.
     rates : ndarray of float64, shape (n_nodes, n_channels)
-        Source count rates for norm 1 [count/s].
+        Source count rates for norm 1 [count/s]; C order, writeable.
     exposure : ndarray of float64, shape (n_channels,)
         Effective exposure [s]; 0 in the channels of observations that take no part.
 
     Returns
     -------
     Spectra
-        Without the channels that have no counts: there the statistic is 2 mu, linear in the amplitudes, and the sums
-        over all channels hold it.
+        In each channel divided by its exposure, so that `rates` may serve as they are. In the channels that have no
+        counts the statistic is 2 mu, linear in the amplitudes: the sums over all channels hold it, and where these
+        channels are many, they are left out.
     """
     n_nodes, n_channels = rates.shape
     filled = np.empty(n_channels, dtype=np.int64)
-    observed = np.empty(n_channels)
-    companion = np.empty(n_channels)
+    observed = np.zeros(n_channels)
+    companion = np.ones(n_channels)
     n = 0
     constant = 0.0
     for i in range(n_channels):
@@ -85,15 +90,20 @@ def prepare_cstat(counts: np.ndarray, background: np.ndarray, rates: np.ndarray,
             constant += 2.0 * (background[i] - counts[i])
             if counts[i] > 0.0:
                 filled[n] = i
-                observed[n] = counts[i]
-                companion[n] = max(background[i], SMALLEST_EXPECTED)
                 n += 1
-    kept = np.empty((n_nodes, n))
+                observed[i] = counts[i]
+                companion[i] = max(background[i], SMALLEST_EXPECTED) / exposure[i]
+                constant -= 2.0 * counts[i] * np.log(exposure[i])
     totals = np.empty(n_nodes)
     for k in range(n_nodes):
         totals[k] = dot(rates[k], exposure)
-        for i in range(n):
-            kept[k, i] = rates[k, filled[i]] * exposure[filled[i]]
+    if n > FEW_FILLED * n_channels:
+        return Spectra(CSTAT, observed, companion, rates, totals, constant, np.empty(n_channels), np.empty(n_channels))
+    kept = np.empty((n_nodes, n))
+    for i in range(n):
+        observed[i], companion[i] = observed[filled[i]], companion[filled[i]]
+        for k in range(n_nodes):
+            kept[k, i] = rates[k, filled[i]]
     return Spectra(CSTAT, observed[:n], companion[:n], kept, totals, constant, np.empty(n), np.empty(n))
 
 

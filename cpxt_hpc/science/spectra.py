@@ -57,10 +57,17 @@ def pixel_runs(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compiled
-def spectrum(
-    start: np.ndarray, stop: np.ndarray, pixel_start: np.ndarray, channel: np.ndarray, n_channels: int
-) -> np.ndarray:
-    """Histogram of the events of a region.
+def observed_spectrum(
+    start: np.ndarray,
+    stop: np.ndarray,
+    pixel_start: np.ndarray,
+    channel: np.ndarray,
+    background_image: np.ndarray,
+    background_shape: np.ndarray,
+    counts: np.ndarray,
+    background: np.ndarray,
+) -> None:
+    """Spectrum of a region's events, and of the background expected in it.
 
     Parameters
     ----------
@@ -69,18 +76,24 @@ def spectrum(
     pixel_start : ndarray of int64, shape (n_pixels + 1,)
         Where the events of each pixel start in `channel`.
     channel : ndarray of int, shape (n_events,)
-        Channel index of the events, sorted by pixel; all below `n_channels`.
-    n_channels : int
-
-    Returns
-    -------
-    ndarray of int64, shape (n_channels,)
+        Channel index of the events, sorted by pixel; all below n_channels.
+    background_image : ndarray, shape (n_groups, n_pixels)
+        Background by detector group [count/pixel].
+    background_shape : ndarray of float64, shape (n_groups, n_channels)
+        Its spectrum by detector group, sum 1.
+    counts, background : ndarray of float64, shape (n_channels,)
+        The events and the background are added to these.
     """
-    counts = np.zeros(n_channels, dtype=np.int64)
     for r in range(len(start)):
         for e in range(pixel_start[start[r]], pixel_start[stop[r]]):
-            counts[channel[e]] += 1
-    return counts
+            counts[channel[e]] += 1.0
+    for g in range(len(background_image)):
+        level = 0.0
+        for r in range(len(start)):
+            for p in range(start[r], stop[r]):
+                level += background_image[g, p]
+        for i in range(len(background)):
+            background[i] += level * background_shape[g, i]
 
 
 @compiled
@@ -93,7 +106,10 @@ def grouped_spectrum(
     n_groups: int,
     n_channels: int,
 ) -> np.ndarray:
-    """Histograms of the events of a region by detector group: as `spectrum`, shape (n_groups, n_channels)."""
+    """Histograms of the events of a region by detector group, int64, shape (n_groups, n_channels).
+
+    `group` holds the detector group of every event; the other parameters are those of `observed_spectrum`.
+    """
     counts = np.zeros((n_groups, n_channels), dtype=np.int64)
     for r in range(len(start)):
         for e in range(pixel_start[start[r]], pixel_start[stop[r]]):
@@ -102,35 +118,30 @@ def grouped_spectrum(
 
 
 @compiled
-def image_sum(start: np.ndarray, stop: np.ndarray, image: np.ndarray) -> float:
-    """Sum of an image over a region.
+def exposure_sums(
+    start: np.ndarray, stop: np.ndarray, image: np.ndarray, weight: np.ndarray
+) -> tuple[float, float, float]:
+    """Sums over a region of an image, of the image times a weight, and of the weight.
 
     Parameters
     ----------
     start, stop : ndarray of int64, shape (n_runs,)
         The region.
-    image : ndarray, shape (n_pixels,)
-        Flat image.
+    image, weight : ndarray, shape (n_pixels,)
+        Flat images.
 
     Returns
     -------
-    float
+    plain, weighted, weights : float
     """
-    total = 0.0
+    plain = weighted = weights = 0.0
     for r in range(len(start)):
         for p in range(start[r], stop[r]):
-            total += image[p]
-    return total
-
-
-@compiled
-def weighted_image_sum(start: np.ndarray, stop: np.ndarray, image: np.ndarray, weight: np.ndarray) -> float:
-    """Sum of image times weight over a region; both flat, shape (n_pixels,)."""
-    total = 0.0
-    for r in range(len(start)):
-        for p in range(start[r], stop[r]):
-            total += np.float64(image[p]) * np.float64(weight[p])
-    return total
+            value, factor = np.float64(image[p]), np.float64(weight[p])
+            plain += value
+            weighted += value * factor
+            weights += factor
+    return plain, weighted, weights
 
 
 @compiled(part=True)

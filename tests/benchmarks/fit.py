@@ -50,9 +50,10 @@ def sherpa_rows(fitter: RegionFitter, indices: np.ndarray, channel: np.ndarray) 
     counts, blank, exposure, scale = np.zeros(shape), np.zeros(shape), np.zeros(shape[:2]), np.ones(shape[:2])
     for row, index in enumerate(indices):
         start, stop, n_pixels = fitter.region_runs(int(index))
-        for part in fitter.extractor.extract(start, stop, n_pixels):
+        found = fitter.extractor.extract(start, stop, n_pixels)
+        for part in found.parts:
             j = part.position
-            counts[row, j] = part.counts
+            counts[row, j] = found.counts[fitter.extractor.channels[j]]
             blank[row, j], scale[row, j] = fitter.extractor.blank_sky(j, start, stop)
             # The synthetic observations' nodes differ by a factor, which Sherpa gets as exposure.
             gain = observations[j].nodes[0].sum() / observations[0].nodes[0].sum()

@@ -18,6 +18,9 @@ from cpxt_hpc.layout import ClusterLayout
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.masks import shapes_mask
 
+SHOWN_CHARACTERS = 48
+"""Polygons are cut here in the table on the terminal; the CSV file has them whole."""
+
 COLUMNS = (
     "region", "shape", "kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi", "stat", "dof", "status", "n_obs",
     "net_counts", "background_counts", "exposure_s", "pixels", "area_arcmin2",
@@ -110,6 +113,10 @@ def table_lines(pixels: list[tuple[str, np.ndarray]], rows: np.ndarray) -> list[
         limits = f"{row['kT_lo']:.3f} to {row['kT_hi']:.3f}"
         lines.append(
             f"{row['region']:6d} {row['kT']:9.3f} {limits:>17} {row['norm']:10.4g} {row['net_counts']:10.0f}"
-            f"  {Status(row['status']).name} {shape}"
+            f"  {Status(row['status']).name} {_shortened(shape)}"
         )
     return lines
+
+
+def _shortened(shape: str) -> str:
+    return shape if len(shape) <= SHOWN_CHARACTERS else f"{shape[:SHOWN_CHARACTERS]}..."

@@ -49,7 +49,7 @@ class Minima(NamedTuple):
     value: np.ndarray
 
 
-@compiled
+@compiled(part=True)
 def find_minima(spectra: Spectra) -> Minima:
     """Minimise the statistic at every node and in every interval that matters.
 

@@ -18,7 +18,7 @@ EXPONENT_OFFSET = 4503599627370496.0 + 1023.0
 """2^52, which turns an integer in the low bits into a double, and the offset of a double's exponent."""
 
 
-@compiled(fastmath=REASSOCIATE)
+@compiled(fastmath=REASSOCIATE, part=True)
 def weighted_log_sum(weight: np.ndarray, x: np.ndarray) -> float:
     """Sum of weight ln(x).
 

@@ -217,6 +217,11 @@ def _sky_coordinates(
                 f"{path}: the sky coordinate system of column {name} is incomplete ({error})."
             ) from error
     (ra, pixel_x, step_x), (dec, pixel_y, step_y) = found
+    if not (np.all(np.isfinite(found)) and abs(dec) <= 90.0 and step_x and step_y):
+        raise DataError(
+            f"{path}: the sky pixels are {step_x:g} x {step_y:g} degrees about RA {ra:g}, Dec {dec:g}, which is no "
+            "place in the sky. Fetch the file again."
+        )
     return ra, dec, (pixel_x, pixel_y), (step_x, step_y)
 
 

@@ -47,7 +47,13 @@ MISPLACED_BY_PIXEL = 1000.0
 FARTHEST_POINTING_DEG = 2.0
 """Pointings further from their mean would make images of more than 50 million pixels."""
 
+SKY_FRAME_PIXEL = (0.5, 8192.5)
+"""Range of ACIS sky pixels; events far outside would make the common image as large."""
+
 NOTABLE_SHARE = 0.01
+
+CONTRADICTING_FACTOR = 2.0
+"""Good times and EXPOSURE that differ by more cannot be of the same observation."""
 
 
 def run(context: StageContext) -> None:
@@ -98,7 +104,7 @@ def _bring_to_tangent_plane(
     observation: ObservationLayout, toolchain: Toolchain, ra_deg: float, dec_deg: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the events and blank-sky events in use in the common plane; extreme positions x, y of both."""
-    events = read_events(toolchain.locate_events(observation), obsid=observation.obsid)
+    events = _in_sky_frame(read_events(toolchain.locate_events(observation), obsid=observation.obsid))
     blank = read_events(toolchain.locate_blank_sky(observation), obsid=observation.obsid, blank_sky=True)
     events, blank = _in_use(events, blank)
     blank = _status_cleaned(blank, events)
@@ -125,6 +131,18 @@ def _bring_to_tangent_plane(
     )
 
 
+def _in_sky_frame(events: EventList) -> EventList:
+    low, high = SKY_FRAME_PIXEL
+    inside = np.all([(events[axis] > low) & (events[axis] < high) for axis in ("x", "y")], axis=0)
+    if inside.all():
+        return events
+    logger.warning(
+        "ObsID %d: %d events outside the sky frame (%g to %g pixels) left out", events.obsid,
+        np.count_nonzero(~inside), low, high,
+    )
+    return events.select(inside)
+
+
 def _in_use(events: EventList, blank: EventList) -> tuple[EventList, EventList]:
     """Events of the CCDs in use inside their good times, and the blank-sky events of the same CCDs."""
     ccds = used_ccds(events)
@@ -147,6 +165,11 @@ def _in_use(events: EventList, blank: EventList) -> tuple[EventList, EventList]:
     for ccd, intervals in events.good_times.items():
         good |= (events["ccd_id"] == ccd) & within(events["time"], intervals)
         from_times, stated = total_time(intervals) * events.dtcor, events.exposure_s[ccd]
+        if not 1.0 / CONTRADICTING_FACTOR < from_times / stated < CONTRADICTING_FACTOR:
+            raise DataError(
+                f"ObsID {events.obsid}, CCD {ccd}: the event file's EXPOSURE is {stated:.6g} s, but its good times x "
+                f"DTCOR are {from_times:.6g} s. Reprocess the observation."
+            )
         if abs(from_times / stated - 1.0) > NOTABLE_SHARE:
             logger.warning(
                 "ObsID %d, CCD %d: EXPOSURE is %.0f s, but good times x DTCOR %.0f s", events.obsid, ccd, stated,

@@ -292,6 +292,15 @@ def test_a_failed_stage_is_not_taken_for_done(kitchen):
     assert kitchen.prepare()[:1] == ["clean"]
 
 
+def test_what_a_killed_run_left_half_written_is_removed(kitchen):
+    left, other = kitchen.folder / ".image.txt.k3j2.tmp.txt", kitchen.folder / ".fits.h5.k3j2.tmp.h5"
+    for path in (left, other):
+        path.write_text("half a fi")
+    kitchen.prepare()
+    assert not left.exists()
+    assert other.exists()  # a fit may be writing it at this moment
+
+
 def test_a_stage_that_does_not_make_what_it_declares_is_found_out(kitchen):
     first = dataclasses.replace(kitchen.stages[0], run=lambda context: kitchen.ran.append("merge"))
     with pytest.raises(ToolError, match=r"stage 1 \(merge\) ended without making .*image.txt"):

@@ -133,7 +133,8 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         lines.append(f"  at work: {name}process {job['pid']} on {job['host']} since {job['since']}")
         if "workers" in job:
             left = f", about {duration(job['seconds_left'])} left" if job.get("seconds_left") is not None else ""
-            lines.append(f"  {job['workers']} workers, {job.get('regions_per_s', 0.0):,.1f}/s{left}")
+            workers = f"{job['workers']} worker{'' if job['workers'] == 1 else 's'}"
+            lines.append(f"  {workers}, {job.get('regions_per_s', 0.0):,.1f}/s{left}")
     return lines
 
 

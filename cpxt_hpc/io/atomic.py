@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -49,6 +50,13 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a killed process left beside a file that it was writing; only for who alone writes this file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp*"):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def _concerns(filename: object, path: Path) -> bool:

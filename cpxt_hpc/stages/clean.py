@@ -30,6 +30,9 @@ HARD_BAND_EV = (9000.0, 12_000.0)
 FULL_BAND_EV = (300.0, 12_000.0)
 """Bands of the two passes: first where flares stand out of any cluster, then all energies without the cluster."""
 
+FEWEST_COUNTS_A_BIN = 1.0
+"""With fewer on average, the bins that happen to hold a count would be taken for flares, and all events cut."""
+
 
 def run(context: StageContext) -> None:
     """Clean every observation and make the image on which the crop is drawn."""
@@ -95,10 +98,17 @@ def _without_flares(
         curve = light_curve(
             events["time"][used], events["ccd_id"][used], good_times, settings.bin_length_s, origin_s=origin
         )
+        method = settings.method
+        if method != "none" and curve.counts.sum() < FEWEST_COUNTS_A_BIN * len(curve):
+            logger.warning(
+                "ObsID %d, %g-%g keV: %d counts in %d bins of the light curve are too few to tell flares; none is cut "
+                "in this band. Longer bins ([clean] bin_length_s) or a smaller exclude.reg may help.",
+                events.obsid, band[0] / 1e3, band[1] / 1e3, curve.counts.sum(), len(curve),
+            )
+            method = "none"
         try:
             quiet = quiet_bins(
-                curve, settings.method, nsigma=settings.nsigma, scale=settings.scale,
-                bin_length_s=settings.bin_length_s,
+                curve, method, nsigma=settings.nsigma, scale=settings.scale, bin_length_s=settings.bin_length_s
             )
         except DataError as error:
             raise DataError(f"ObsID {events.obsid}, {band[0] / 1e3:g}-{band[1] / 1e3:g} keV: {error}") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cpxt_hpc.config import SECTIONS
 from cpxt_hpc.errors import ActionNeeded, CheckpointHeld, MissingInput, OutputError, ToolError
+from cpxt_hpc.io import atomic
 from cpxt_hpc.io.ini import require, set_last_step_completed
 from cpxt_hpc.io.ini_values import settings_of, value_text
 from cpxt_hpc.stages.base import RegionRequest, Stage, StageContext
@@ -105,6 +106,8 @@ def _bring_up_to_date(
     logger.info("%s: %s (%s)", title, stage.summary, reason or "as asked")
     start = time.monotonic()
     state.forget(stage.name)
+    for path in stage.makes(context):
+        atomic.remove_leftovers(path)
     stage.run(context)
     outputs = list(stage.makes(context))
     for path in outputs:

@@ -152,3 +152,12 @@ def test_chip_off_the_image_has_no_exposure(events, grid):
     geometry, dither = fit_chip_geometry(*(events[name][own] for name in ("x", "y", "chipx", "chipy")))
     far = dataclasses.replace(grid, sky_x0=grid.sky_x0 + 20_000.0)
     assert not chip_fraction_image(geometry, dither, far).any()
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.3])
+def test_chip_positions_that_do_not_follow_the_sky_are_refused(factor):
+    rng = np.random.default_rng(62)
+    x, y, chipx, chipy = rng.uniform(3900.0, 4922.0, (4, 5000))
+    chipx, chipy = (factor * sky + (1.0 - factor) * own - 3898.0 for sky, own in ((x, chipx), (y, chipy)))
+    with pytest.raises(DataError, match="its chip positions do not follow the sky positions"):
+        fit_chip_geometry(x, y, np.rint(chipx), np.rint(chipy))

@@ -26,6 +26,9 @@ MINIMUM_EVENTS = 100
 EDGE_PIXEL = 40.0
 """Events this close to an edge stay out of the fit: the dither moves only some of their kind off the chip."""
 
+LARGEST_SCALE_ERROR = 0.1
+"""Chip and sky pixels are both 0.492 arcsec: their relation is a rotation, with or without a reflection."""
+
 _MAX_DITHER_SAMPLE = 400_000
 _HISTOGRAM_STEP_PIXEL = 0.5
 _SMALLEST_SCATTER_PIXEL = 1.0
@@ -129,7 +132,7 @@ def fit_chip_geometry(
     Raises
     ------
     DataError
-        Fewer than `MINIMUM_EVENTS` events lie away from the edges.
+        Fewer than `MINIMUM_EVENTS` events lie away from the edges, or chip and sky positions do not belong together.
     """
     chip = np.column_stack([chipx, chipy]).astype(float)
     low, high = _active_edges(chip)
@@ -150,6 +153,9 @@ def fit_chip_geometry(
         inside = np.all((predicted > low + EDGE_PIXEL) & (predicted < high - EDGE_PIXEL), axis=1)
         chosen = inside & np.all(np.abs(residual - middle) < 5.0 * scatter, axis=1)
     matrix = solution[1:].T
+    area_ratio = abs(np.linalg.det(matrix))
+    if not abs(area_ratio - 1.0) < LARGEST_SCALE_ERROR:
+        raise DataError(f"its chip positions do not follow the sky positions (chip pixel/sky pixel: {area_ratio:.3g})")
     geometry = ChipGeometry(matrix, solution[0] - matrix @ centre, low, high)
     return geometry, np.linalg.solve(matrix, residual[chosen].T).T
 

@@ -42,6 +42,10 @@ def compressed_array(file):
     file.create_dataset("surface_brightness", data=values, compression="gzip")
 
 
+def flip_bit(file):
+    file["observations/0000/channel"][7] ^= 1
+
+
 def short_array(file):
     del file["regions/ix"]
     file["regions/ix"] = np.zeros(3, "<i4")
@@ -111,6 +115,8 @@ def test_a_fit_input_is_refused(what, spoil, code, message, command, cluster, ru
 FIT_CASES = [
     # What is broken, the step done before, how, words behind cluster.ini (or a function of the layout), code, message.
     ("before prep", RAW, nothing, [], 3, "fit_input.h5 does not exist. Run cpxt-prep"),
+    ("a flipped bit in the events", BINNED, lambda c: edit_hdf5(c.fit_input, flip_bit), [], 3,
+     "array /observations/0000/channel does not match its checksum.*--stage 5"),
     ("region 0", BINNED, nothing, ["--region", 0], 2, "--region: 0: expected a number from 1 on"),
     ("region -1", BINNED, nothing, ["--region", -1], 2, "--region"),
     ("region 999999", BINNED, nothing, ["--region", 999999], 2, "--region 999999: demo_fit_input.h5 has no.*1 to 730"),

@@ -151,7 +151,7 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
 
     from cpxt_hpc.fitting.results import RESULT_DTYPE
     from cpxt_hpc.io.checkpoint import Checkpoint
-    from cpxt_hpc.io.fit_input import read_fit_input
+    from cpxt_hpc.io.fit_input import read_fit_input, verify_fit_input
     from cpxt_hpc.io.piece import Piece
     from cpxt_hpc.parallel.compile_cache import use_node_cache
     from cpxt_hpc.parallel.job import run_fits
@@ -166,6 +166,7 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
             nonlocal sink, progress, inputs, selected
             inputs = _read_inputs(options)
             layout, fit, regions = inputs.layout, inputs.config.fit, inputs.fit_input.regions
+            verify_fit_input(layout.fit_input)
             selected = selected_positions(layout, regions, options.resolution, options.commands)
             provenance = fit_provenance(inputs.config, inputs.fit_input)
             if options.commands is not None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -152,6 +153,9 @@ def test_status_tells_of_a_running_job_and_does_not_disturb_it(layout):
         text = "\n".join(status_lines(status))
         assert re.search(r"at work: process \d+ on \S+ since 20", text)
         assert re.search(r"2 workers, .*/s, about .* left", text)
+    deadline = time.monotonic() + 30.0  # a killed process lasts until its parent has taken note of it
+    while fit_status(layout)["job"] is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert fit_status(layout)["job"] is None
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from cpxt_hpc.science.grid import SKY_PIXEL_ARCSEC
 
 CCDS = (0, 1, 2, 3)
-CHIP_PIXELS = 1024
 ACTIVE_PIXELS = (2, 1023)
 """First and last chip pixel in which events are kept, both axes."""
 AXIS_PIXEL = 4096.5

@@ -23,11 +23,12 @@ import numpy as np
 
 from cpxt_hpc.errors import CpxtError, DataError, MissingInput, OutputError
 from cpxt_hpc.fitting.results import RESULT_DTYPE
+from cpxt_hpc.io.atomic import remove_leftovers
 from cpxt_hpc.io.fits_table import read_fits_table, write_fits_table
 from cpxt_hpc.io.journal import Journal, read_journal
 from cpxt_hpc.io.lock import MainLock, Owner, current_owner
 from cpxt_hpc.io.provenance import Provenance, Value
-from cpxt_hpc.io.result_rows import merged_rows
+from cpxt_hpc.io.result_rows import merged_rows, rows_of_new_regions
 from cpxt_hpc.io.spool import fold_spool, read_spool
 
 SYNC_EVERY_S = 3.0
@@ -179,8 +180,7 @@ class Checkpoint:
         self._lock = MainLock(self.files.lock, self.files.owner, break_lock=break_lock)
         self._journal: Journal | None = None
         try:
-            for left in self.files.table.parent.glob(f".{self.files.table.name}.*.tmp*"):
-                left.unlink(missing_ok=True)
+            remove_leftovers(self.files.table)
             if restart:
                 self._put_aside()
             self._load()
@@ -196,8 +196,7 @@ class Checkpoint:
         OutputError
             Disk or quota are full; everything written before stays valid.
         """
-        fresh = np.fromiter((region not in self._known for region in rows["region"].tolist()), bool, len(rows))
-        rows = rows[fresh]
+        rows = rows_of_new_regions(rows, self._known)
         if len(rows):
             self._journal.append(rows)
             self._known.update(rows["region"].tolist())

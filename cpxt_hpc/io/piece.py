@@ -13,7 +13,7 @@ from cpxt_hpc.fitting.results import RESULT_DTYPE
 from cpxt_hpc.io.checkpoint import SYNC_EVERY_S, Checkpoint, CheckpointFiles, read_checkpoint
 from cpxt_hpc.io.fits_table import find_row
 from cpxt_hpc.io.provenance import Provenance
-from cpxt_hpc.io.result_rows import merged_rows
+from cpxt_hpc.io.result_rows import merged_rows, rows_of_new_regions
 from cpxt_hpc.io.spool import open_spool
 
 
@@ -57,8 +57,7 @@ class Piece:
         OutputError
             Disk or quota are full; everything written before stays valid.
         """
-        fresh = np.fromiter((region not in self._known for region in rows["region"].tolist()), bool, len(rows))
-        rows = rows[fresh]
+        rows = rows_of_new_regions(rows, self._known)
         self._journal.append(rows)
         self._known.update(rows["region"].tolist())
         self._rows = merged_rows(self._rows, rows)

@@ -38,6 +38,11 @@ def merged_rows(first: np.ndarray, second: np.ndarray, source: object = "") -> n
     return rows[~double]
 
 
+def rows_of_new_regions(rows: np.ndarray, known: set[int]) -> np.ndarray:
+    """The rows whose region number is not among those known."""
+    return rows[np.fromiter((region not in known for region in rows["region"].tolist()), bool, len(rows))]
+
+
 def bytes_without_seconds(rows: np.ndarray) -> bytes:
     """Every column that must be the same in every run, as bytes."""
     rows = np.array(rows, dtype=RESULT_DTYPE)

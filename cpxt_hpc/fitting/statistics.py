@@ -177,18 +177,38 @@ def weigh(spectra: Spectra, k: int, m: int, a: float, b: float) -> None:
 
 
 @compiled(part=True)
+def weigh_model(spectra: Spectra, model: np.ndarray) -> None:
+    """Set ``spectra.pull`` and ``spectra.weight`` to those of any model, in the units of ``spectra.rates``."""
+    observed, companion, pull, weight = spectra.observed, spectra.companion, spectra.pull, spectra.weight
+    if spectra.statistic == CSTAT:
+        for i in range(len(observed)):
+            inverse = 1.0 / (companion[i] + model[i])
+            pull[i] = observed[i] * inverse
+            weight[i] = pull[i] * inverse
+    else:
+        for i in range(len(observed)):
+            pull[i] = companion[i] * (observed[i] - model[i])
+            weight[i] = companion[i]
+
+
+@compiled(part=True)
+def value_of_model(spectra: Spectra, total: float) -> float:
+    """The statistic of the model that was weighed last, whose terms linear in the model sum up to `total`."""
+    if spectra.statistic == CSTAT:
+        return spectra.constant + 2.0 * (total + weighted_log_sum(spectra.observed, spectra.pull))
+    chi2 = 0.0
+    for i in range(len(spectra.pull)):
+        chi2 += spectra.pull[i] * spectra.pull[i] / spectra.weight[i]
+    return chi2
+
+
+@compiled(part=True)
 def value(spectra: Spectra, k: int, m: int, a: float, b: float) -> float:
     """The statistic of the model a F_k + b F_m, which must be the one that was weighed last.
 
     cstat is C = 2 sum(mu - S + S ln(S / mu)) as XSPEC's and Sherpa's; chi2gehrels is sum((net - M)^2 / sigma^2).
     """
-    if spectra.statistic == CSTAT:
-        linear = a * spectra.totals[k] + b * spectra.totals[m]
-        return spectra.constant + 2.0 * (linear + weighted_log_sum(spectra.observed, spectra.pull))
-    total = 0.0
-    for i in range(len(spectra.pull)):
-        total += spectra.pull[i] * spectra.pull[i] / spectra.weight[i]
-    return total
+    return value_of_model(spectra, a * spectra.totals[k] + b * spectra.totals[m])
 
 
 @compiled(part=True)

@@ -91,11 +91,41 @@ class BinningSection:
         choices=("background", "counts"),
     )
     max_radius_pixel: float = setting(100.0, doc="Largest radius tried [image pixels].", minimum=1.0, maximum=1000.0)
+    edge: str = setting(
+        "pixel",
+        doc="pixel: a region is the pixels whose centre lies in the circle; exact: events are cut at the true circle.",
+        choices=("pixel", "exact"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class BackgroundSection:
-    """``[background]``: the blank-sky background of images and spectra."""
+    """``[background]``: the background of images and spectra."""
+
+    source: str = setting(
+        "blanksky",
+        doc="blanksky: blank-sky events; local: events of the observations themselves inside local_region.",
+        choices=("blanksky", "local"),
+    )
+    local_region: str = setting(
+        "", doc="Region file (in the cluster's folder) of an area that shows background only, for source = local."
+    )
+    groups: str = setting(
+        "auto",
+        doc="Own template and level for each detector group, each ccd, or ccd where its blank sky suffices (auto).",
+        choices=("auto", "detector", "ccd"),
+    )
+    sky: str = setting(
+        "none",
+        doc="fit: what the sky off the cluster has more or less than the blank sky is fitted and added.",
+        choices=("none", "fit"),
+    )
+    systematic: float = setting(
+        0.03,
+        doc="Relative systematic error of the background's level, for kT_bkg_lo and kT_bkg_hi.",
+        minimum=0.0,
+        maximum=1.0,
+    )
 
     smoothing_arcsec: float = setting(
         30.0, doc="Gaussian sigma of the smoothed blank-sky map [arcsec].", minimum=1.0, maximum=300.0
@@ -107,15 +137,55 @@ class BackgroundSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class ResponseSection:
+    """``[response]``: how the response changes over the field."""
+
+    vignetting: str = setting(
+        "hrma",
+        doc="hrma: the effective area falls off axis as the mirror's does; none: one response for the whole field.",
+        choices=("hrma", "none"),
+    )
+    arf_off_axis_arcmin: float = setting(
+        -1.0,
+        doc="Off-axis angle at which the ARFs were made [arcmin]; -1: that of acisI_region_0.reg, else the aimpoint.",
+        minimum=-1.0,
+        maximum=30.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class FitSection:
     """``[fit]``: the spectral model and the statistic."""
 
     label: str = setting("", doc="Fits under another label stand beside each other (<name>_fits_<label>.h5).")
     statistic: str = setting(
         "cstat",
-        doc="cstat: Poisson likelihood with a background template; chi2gehrels: ClusterPyXT's recipe (biased low).",
-        choices=("cstat", "chi2gehrels"),
+        doc="cstat: Poisson likelihood with a background template; wstat: with the blank-sky spectrum of each region; "
+        "chi2gehrels (ClusterPyXT's recipe, biased low), chi2datavar, chi2xspecvar: blank sky subtracted.",
+        choices=("cstat", "wstat", "chi2gehrels", "chi2datavar", "chi2xspecvar"),
     )
+    engine: str = setting(
+        "exact",
+        doc="exact: the global minimum, fast; sherpa: Sherpa's own fit, for comparison (thousands of times slower).",
+        choices=("exact", "sherpa"),
+    )
+    group_channels: int = setting(
+        0, doc="Channels that make one bin of the fit; 0: 12 for wstat, 1 for the others.", minimum=0, maximum=200
+    )
+    free: str = setting(
+        "none",
+        doc="Parameters free besides kT and norm.",
+        choices=("none", "abundance", "nH", "abundance,nH"),
+    )
+    norms: str = setting(
+        "shared",
+        doc="shared: one norm for all observations; per_observation: each has its own.",
+        choices=("shared", "per_observation"),
+    )
+    delta_statistic: float = setting(
+        1.0, doc="Rise of the statistic at the limits: 1 is 68 %, 2.706 is 90 %.", minimum=0.01, maximum=100.0
+    )
+    plasma: str = setting("apec", doc="Plasma model.", choices=("apec", "bapec"))
     energy_min_kev: float = setting(0.7, doc="Lower end of the fitted band [keV].", minimum=0.1, maximum=12.0)
     energy_max_kev: float = setting(8.0, doc="Upper end of the fitted band [keV].", minimum=0.1, maximum=12.0)
     absorption: str = setting("phabs", doc="Galactic absorption model.", choices=("phabs", "tbabs", "wabs"))
@@ -160,6 +230,7 @@ class ClusterConfig:
     clean: CleanSection = CleanSection()
     binning: BinningSection = BinningSection()
     background: BackgroundSection = BackgroundSection()
+    response: ResponseSection = ResponseSection()
     fit: FitSection = FitSection()
     maps: MapsSection = MapsSection()
 
@@ -187,6 +258,7 @@ SECTIONS: dict[str, type] = {
     "clean": CleanSection,
     "binning": BinningSection,
     "background": BackgroundSection,
+    "response": ResponseSection,
     "fit": FitSection,
     "maps": MapsSection,
 }

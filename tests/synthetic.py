@@ -151,6 +151,7 @@ def make_fit_input(
         observations=observations,
         surface_brightness=surface_brightness,
         kt_nodes_kev=temperature_nodes(),
+        nh_nodes_1e22=np.array([0.05]),
         abundance=abundance,
         settings=settings,
         binning_digest=digest.hexdigest()[:16],
@@ -218,8 +219,35 @@ def _draw_observation(
         background_counts=background,
         background_template=templates,
         groups=GROUPS,
-        nodes=nodes,
+        nodes=nodes[None, None],
+        background_scale_error=np.zeros(len(GROUPS)),
+        **one_response(ny, nx, nodes.shape[-1]),
     )
+
+
+def one_response(ny: int, nx: int, n_channels: int) -> dict:
+    """The fields of an observation with one made-up response: energies are channels, each with 100 cm2."""
+    edges = np.linspace(0.7, 8.0, n_channels + 1)
+    nothing = np.zeros(0, dtype=np.float32)
+    return {
+        "event_x": nothing,
+        "event_y": nothing,
+        "blank_x": nothing,
+        "blank_y": nothing,
+        "response_index": np.zeros((ny, nx), dtype=np.uint8),
+        "response_part": np.zeros((ny, nx), dtype=np.float32),
+        "arf_iy": np.nan,
+        "arf_ix": np.nan,
+        "arf_energy_edges_kev": edges,
+        "arf_area_cm2": np.full((1, n_channels), 100.0),
+        "rmf_start": np.arange(n_channels + 1, dtype=np.int64),
+        "rmf_column": np.arange(n_channels, dtype=np.int32),
+        "rmf_value": np.ones(n_channels),
+        "channel_low_kev": edges[:-1],
+        "channel_high_kev": edges[1:],
+        "first_rmf_channel": 1,
+        "first_channel": 1,
+    }
 
 
 def _events(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -237,7 +237,7 @@ def test_settings_name_all_that_changes_the_numbers(packed):
     expected = {
         "name": "a", "obsids": "7,8", "nH_1e22": 0.05, "redshift": 0.2, "abundance": 0.3, "energy_min_kev": 0.7,
         "energy_max_kev": 8.0, "absorption": "phabs", "abundance_table": "angr", "cross_sections": "vern",
-        "model": "apec", "atomdb": "3.0.3",
+        "plasma": "apec", "atomdb": "3.0.3",
     }  # fmt: skip
     assert expected.items() <= packed.settings.items()
     assert {"xspec", "sherpa", "data_digest", "first_channel", "last_channel"} <= packed.settings.keys()

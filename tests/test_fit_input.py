@@ -43,7 +43,7 @@ def assert_equal_records(found, expected):
         elif field.name == "regions":
             assert_equal_records(a, b)
         else:
-            assert a == b, field.name
+            assert a == b or (a != a and b != b), field.name
 
 
 def test_what_was_written_is_read_to_the_last_bit(stored, original):
@@ -104,7 +104,7 @@ def test_arrays_stay_valid_after_the_file_was_replaced(stored, original):
 def test_the_file_names_format_version_and_software(stored):
     with h5py.File(stored) as file:
         assert file.attrs["format"] == "cpxt_hpc fit input"
-        assert file.attrs["version"] == 1
+        assert file.attrs["version"] == module.VERSION
         assert file.attrs["software"] == f"cpxt_hpc {cpxt_hpc.__version__}"
 
 
@@ -131,7 +131,7 @@ def spoil_format(file):
 
 
 def spoil_version(file):
-    file.attrs["version"] = 2
+    file.attrs["version"] = module.VERSION + 1
 
 
 def spoil_grid(file):
@@ -218,7 +218,7 @@ def group_in_place_of_array(file):
     ("spoil", "message"),
     [
         (spoil_format, "format is 'something else', expected 'cpxt_hpc fit input'"),
-        (spoil_version, "format version 2, written by cpxt_hpc .*reads version 1"),
+        (spoil_version, "format version 3, written by cpxt_hpc .*reads version 2"),
         (spoil_grid, "grid is not described"),
         (spoil_settings, "attribute settings of / is not JSON"),
         (drop_name, "attribute name of / is missing"),
@@ -231,7 +231,7 @@ def group_in_place_of_array(file):
         (store_outside, "takes its data from another file"),
         (compress, "compressed or in pieces"),
         (change_type, "kt_nodes_kev is of type >f8, expected float64"),
-        (change_shape, r"expected \(2, 29, 160\)"),
+        (change_shape, r"expected \(1, 1, 2, 29, 160\)"),
         (shorten_events, r"observation \d+: pixel_start runs from 0 to"),
         (group_in_place_of_array, "/kt_nodes_kev is no dataset"),
     ],

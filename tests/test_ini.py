@@ -110,7 +110,7 @@ def test_windows_files_with_byte_order_mark_are_read(tmp_path):
         ("cluster", "redshfit = 0.1", "unknown key. Did you mean redshift?"),
         ("cluster", "statistic = cstat", "unknown key. It belongs to [fit]"),
         ("cluster", "flux_capacitor = 1", "unknown key. Known: name, observation_ids"),
-        ("fit", "statistic = chi3", "unknown. Choose one of: cstat, chi2gehrels"),
+        ("fit", "statistic = chi3", "unknown. Choose one of: cstat, wstat, chi2gehrels"),
         ("fit", "statistic = Cstat", "Did you mean cstat?"),
         ("fit", "label = ../x", "not usable in file names"),
         ("fit", "energy_min_kev = 8", "[fit] energy_min_kev = 8 is not below energy_max_kev = 8"),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from synthetic import make_fit_input, temperature_nodes
 
-from cpxt_hpc.fitting.regions import RegionFitter, kt_status
+from cpxt_hpc.fitting.regions import RegionFitter
 from cpxt_hpc.fitting.results import Status
+from cpxt_hpc.fitting.spectrum_fit import kt_status
 
 
 def untimed(row):
@@ -40,7 +41,7 @@ def pixels_of_region(fit_input, index):
 
 def counts_of(observation, pixels):
     events = [observation.channel[observation.pixel_start[p] : observation.pixel_start[p + 1]] for p in pixels]
-    return np.bincount(np.concatenate(events), minlength=observation.nodes.shape[2])
+    return np.bincount(np.concatenate(events), minlength=observation.nodes.shape[-1])
 
 
 def test_rows_hold_what_the_definitions_say(fit_input, fitter):
@@ -59,7 +60,8 @@ def test_rows_hold_what_the_definitions_say(fit_input, fitter):
             expected = per_group.astype(float).sum(axis=1) @ observation.background_template
             counts = counts_of(observation, pixels)
             factor = (weight * fraction)[pixels].sum() / weight[pixels].sum()
-            nodes = observation.nodes[0] + 0.3 * (observation.nodes[1] - observation.nodes[0])
+            plain, solar = observation.nodes[0, 0]
+            nodes = plain + 0.3 * (solar - plain)
             shape = np.array([np.interp(row["kT"], temperature_nodes(), channel) for channel in nodes.T])
             model = expected + observation.exposure_s * factor * row["norm"] * shape
             net += counts.sum() - expected.sum()

@@ -155,7 +155,7 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
     from cpxt_hpc.io.piece import Piece
     from cpxt_hpc.parallel.compile_cache import use_node_cache
     from cpxt_hpc.parallel.job import run_fits
-    from cpxt_hpc.parallel.plan import FitPlan, check_rows, fit_provenance, selected_positions
+    from cpxt_hpc.parallel.plan import FitPlan, check_rows, fit_provenance, fit_settings, selected_positions
     from cpxt_hpc.parallel.progress import Progress
 
     sink = progress = inputs = None
@@ -165,7 +165,7 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
         def prepare() -> FitPlan:
             nonlocal sink, progress, inputs, selected
             inputs = _read_inputs(options)
-            layout, fit, regions = inputs.layout, inputs.config.fit, inputs.fit_input.regions
+            layout, regions = inputs.layout, inputs.fit_input.regions
             verify_fit_input(layout.fit_input)
             selected = selected_positions(layout, regions, options.resolution, options.commands)
             provenance = fit_provenance(inputs.config, inputs.fit_input)
@@ -184,7 +184,7 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
             sink.tell({"workers": workers, "done_at_start": len(rows), "to_do": len(positions)})
             progress = Progress(len(selected), before, workers)
             log.info("%d regions to fit, %d of %d done before", len(positions), len(before), len(selected))
-            return FitPlan(layout.fit_input, fit.statistic, fit.min_exposure_fraction, positions)
+            return FitPlan(layout.fit_input, fit_settings(inputs.config), positions)
 
         plan = link.on_root(prepare)
         use_node_cache(link)
@@ -205,7 +205,7 @@ def _fitter_maker(plan: FitPlan):
     def make(fit_input: FitInput):
         from cpxt_hpc.fitting.regions import RegionFitter
 
-        return RegionFitter(fit_input, statistic=plan.statistic, min_exposure_fraction=plan.min_exposure_fraction)
+        return RegionFitter(fit_input, plan.settings)
 
     return make
 
@@ -231,12 +231,12 @@ def _fit_one_region(options: argparse.Namespace) -> int:
 
     from cpxt_hpc.fitting.results import FAILURES
     from cpxt_hpc.io.piece import find_single, keep_single
-    from cpxt_hpc.parallel.plan import FitPlan, check_rows, fit_provenance
+    from cpxt_hpc.parallel.plan import FitPlan, check_rows, fit_provenance, fit_settings
     from cpxt_hpc.parallel.work import positions_of
     from cpxt_hpc.parallel.worker import fit_region
 
     inputs = _read_inputs(options)
-    layout, fit, regions = inputs.layout, inputs.config.fit, inputs.fit_input.regions
+    layout, regions = inputs.layout, inputs.fit_input.regions
     positions, unknown = positions_of(regions, np.array([options.region]))
     if len(unknown):
         raise ConfigError(
@@ -249,7 +249,7 @@ def _fit_one_region(options: argparse.Namespace) -> int:
         check_rows(layout.fits, regions, row.reshape(1))
         log.info("region %d was done before", options.region)
     else:
-        plan = FitPlan(layout.fit_input, fit.statistic, fit.min_exposure_fraction, positions)
+        plan = FitPlan(layout.fit_input, fit_settings(inputs.config), positions)
         row = fit_region(_fitter_maker(plan)(inputs.fit_input), regions, int(positions[0]))
         keep_single(layout.fits, provenance, row)
     print(_row_line(row))
@@ -268,15 +268,15 @@ def _row_line(row) -> str:
 def _fit_user_regions(options: argparse.Namespace) -> int:
     """Fit the shapes of a region file; their table goes to a file and to the screen."""
     from cpxt_hpc.io.images import read_image
-    from cpxt_hpc.parallel.plan import FitPlan
+    from cpxt_hpc.parallel.plan import FitPlan, fit_settings
     from cpxt_hpc.parallel.progress import failed_regions
     from cpxt_hpc.parallel.user_regions import fit_user_regions, table_lines, user_region_pixels, write_user_table
 
     inputs = _read_inputs(options)
-    layout, fit, grid = inputs.layout, inputs.config.fit, inputs.fit_input.grid
+    layout, grid = inputs.layout, inputs.fit_input.grid
     full_grid = read_image(layout.broad_flux)[1] if layout.broad_flux.is_file() else None
     pixels = user_region_pixels(options.regions, grid, image_grid=full_grid)
-    plan = FitPlan(layout.fit_input, fit.statistic, fit.min_exposure_fraction, ())
+    plan = FitPlan(layout.fit_input, fit_settings(inputs.config), ())
     rows = fit_user_regions(_fitter_maker(plan)(inputs.fit_input), pixels)
     path = write_user_table(layout, options.regions, grid, pixels, rows)
     print("\n".join(table_lines(pixels, rows)))

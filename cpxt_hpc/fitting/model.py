@@ -56,17 +56,40 @@ class ObservationInput:
     blank_scale : ndarray of float64, shape (n_blank_groups,)
         Factor from blank-sky counts to expected background counts, by group.
     blank_group : ndarray of uint8, shape (n_blank_events,)
-        Detector group (index) of each blank-sky event.
+        Index into ``blank_scale`` of each blank-sky event.
+    event_x, event_y, blank_x, blank_y : ndarray of float32, shape (n_events,) or (0,)
+        Position of each event and blank-sky event [image pixel, centres at integers]; empty unless regions cut events
+        at the true circle.
     exposure_fraction : ndarray of float32, shape (ny, nx)
-        Exposure of each pixel over ``exposure_s``; 0 where masked.
+        Exposure of each pixel over ``exposure_s``, vignetting left out; 0 where masked.
     background_counts : ndarray of float32, shape (n_groups, ny, nx)
-        Expected background [count/pixel] in the fitted band by detector group; 0 where masked.
+        Expected background [count/pixel] in the fitted band by group; 0 where masked. Components that correct the
+        blank sky may be negative.
     background_template : ndarray of float64, shape (n_groups, n_channels)
         Spectrum of the background in the fitted channels, sum 1, strictly positive.
+    background_scale_error : ndarray of float64, shape (n_groups,)
+        Relative statistical error of each group's level; 0 where it has none.
     groups : tuple of str
-        Names of the detector groups.
-    nodes : ndarray of float64, shape (2, n_nodes, n_channels)
-        Folded model [count/s] for norm 1 at abundance 0 and 1, at the temperatures ``kt_nodes_kev``.
+        Names of the background's groups: detector groups, and components of the sky.
+    response_index : ndarray of uint8, shape (ny, nx)
+    response_part : ndarray of float32, shape (ny, nx)
+        The light of a pixel is folded with (1 - part) x response[index] + part x response[index + 1]; 0 in the last.
+    nodes : ndarray of float64, shape (n_responses, n_nh, 2, n_nodes, n_channels)
+        Folded model [count/s] for norm 1: by response, hydrogen column ``nh_nodes_1e22``, abundance 0 and 1, and
+        temperature ``kt_nodes_kev``.
+    arf_iy, arf_ix : float
+        Image pixel of the place on the sky for which the ARF was made; NaN where not known.
+    arf_energy_edges_kev : ndarray of float64, shape (n_energies + 1,)
+    arf_area_cm2 : ndarray of float64, shape (n_responses, n_energies)
+        Effective area of each response.
+    rmf_start : ndarray of int64, shape (n_energies + 1,)
+    rmf_column : ndarray of int32, shape (n_elements,)
+    rmf_value : ndarray of float64, shape (n_elements,)
+        Redistribution from energies to all channels: a sparse matrix, by rows.
+    channel_low_kev, channel_high_kev : ndarray of float64, shape (n_all_channels,)
+        Nominal energies of all channels.
+    first_rmf_channel, first_channel : int
+        Numbers of the first of all channels, and of the first fitted one.
     """
 
     obsid: int
@@ -77,11 +100,29 @@ class ObservationInput:
     blank_channel: np.ndarray
     blank_scale: np.ndarray
     blank_group: np.ndarray
+    event_x: np.ndarray
+    event_y: np.ndarray
+    blank_x: np.ndarray
+    blank_y: np.ndarray
     exposure_fraction: np.ndarray
     background_counts: np.ndarray
     background_template: np.ndarray
+    background_scale_error: np.ndarray
     groups: tuple[str, ...]
+    response_index: np.ndarray
+    response_part: np.ndarray
     nodes: np.ndarray
+    arf_iy: float
+    arf_ix: float
+    arf_energy_edges_kev: np.ndarray
+    arf_area_cm2: np.ndarray
+    rmf_start: np.ndarray
+    rmf_column: np.ndarray
+    rmf_value: np.ndarray
+    channel_low_kev: np.ndarray
+    channel_high_kev: np.ndarray
+    first_rmf_channel: int
+    first_channel: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +141,10 @@ class FitInput:
         lies in the pixels that an observation exposes.
     kt_nodes_kev : ndarray of float64, shape (n_nodes,)
         Temperatures [keV] between which the model is linear; the first and last bound the search.
+    nh_nodes_1e22 : ndarray of float64, shape (n_nh,)
+        Hydrogen columns [10^22 cm^-2] at which the model was folded: the frozen one alone, or a grid.
     abundance : float
-        Frozen abundance.
+        Frozen abundance, or where a free one starts.
     settings : dict of str to (str, int, float)
         Every setting that changes the numbers (nH, redshift, statistic, energies, versions, ...), for the digest.
     binning_digest : str
@@ -114,6 +157,7 @@ class FitInput:
     observations: tuple[ObservationInput, ...]
     surface_brightness: np.ndarray
     kt_nodes_kev: np.ndarray
+    nh_nodes_1e22: np.ndarray
     abundance: float
     settings: dict[str, str | int | float]
     binning_digest: str

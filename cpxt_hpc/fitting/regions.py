@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import time
 
 import numpy as np
 
 from cpxt_hpc.fitting.extraction import RegionExtractor
-from cpxt_hpc.fitting.limits import fit_kt_norm
 from cpxt_hpc.fitting.model import FitInput
 from cpxt_hpc.fitting.results import Status, empty_result
-from cpxt_hpc.fitting.statistics import STATISTICS, Spectra, prepare_chi2gehrels, prepare_cstat
+from cpxt_hpc.fitting.settings import FitSettings
+from cpxt_hpc.fitting.spectrum_fit import SpectralModel, fit_spectra
+from cpxt_hpc.fitting.statistics import STATISTICS
 from cpxt_hpc.science.spectra import circle_pixel_count, circle_runs, pixel_runs
-
-MIN_EXPOSURE_FRACTION = 0.09
-"""ClusterPyXT leaves an observation out that exposes less of a region than this."""
 
 SECONDS_PER_REGION, SECONDS_PER_CHANNEL, SECONDS_PER_PIXEL = 1e-4, 3e-7, 4e-9
 """What a fit takes, measured on one core of an AMD EPYC; only ratios between regions matter."""
-
-FREE_PARAMETERS = 2
-
-FITTED = ("kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi", "stat")
-"""Columns of a result in the order of `fit_kt_norm`."""
 
 
 class RegionFitter:
@@ -32,11 +25,9 @@ class RegionFitter:
     Parameters
     ----------
     fit_input : FitInput
-    statistic : str
-        cstat: Poisson likelihood, the background known from its template. chi2gehrels: ClusterPyXT's recipe, the
-        blank-sky spectrum subtracted and Gehrels' errors.
-    min_exposure_fraction : float
-        Observations that expose less of a region's pixels stay out of its fit.
+    settings : FitSettings, optional
+    **changed
+        Fields of `FitSettings` that differ from ``settings``.
 
     Raises
     ------
@@ -44,21 +35,20 @@ class RegionFitter:
         The statistic is unknown, or there are fewer than two temperature nodes.
     """
 
-    def __init__(
-        self,
-        fit_input: FitInput,
-        *,
-        statistic: str = "cstat",
-        min_exposure_fraction: float = MIN_EXPOSURE_FRACTION,
-    ) -> None:
-        if statistic not in STATISTICS:
-            raise ValueError(f"statistic {statistic!r} is unknown: choose one of {', '.join(STATISTICS)}")
+    def __init__(self, fit_input: FitInput, settings: FitSettings | None = None, **changed: object) -> None:
+        self.settings = dataclasses.replace(settings or FitSettings(), **changed)
+        if self.settings.statistic not in STATISTICS:
+            raise ValueError(f"statistic {self.settings.statistic!r} is unknown: choose one of {', '.join(STATISTICS)}")
         if len(fit_input.kt_nodes_kev) < 2:
             raise ValueError("a fit needs at least two temperature nodes")
         self.fit_input = fit_input
-        self.statistic = statistic
-        self.extractor = RegionExtractor(fit_input, min_exposure_fraction)
-        self._kt = np.array(fit_input.kt_nodes_kev, dtype=np.float64)
+        self.extractor = RegionExtractor(fit_input, self.settings)
+        self.model = SpectralModel(
+            kt_nodes_kev=np.array(fit_input.kt_nodes_kev, dtype=np.float64),
+            nh_nodes_1e22=np.array(fit_input.nh_nodes_1e22, dtype=np.float64),
+            abundance=float(fit_input.abundance),
+            nh_1e22=float(fit_input.nh_nodes_1e22[0]),
+        )
 
     def fit(self, index: int) -> np.ndarray:
         """Fit a region of the map.
@@ -118,7 +108,7 @@ class RegionFitter:
         per_observation = SECONDS_PER_PIXEL * self._pixel_count(index)
         n_observations = len(self.fit_input.observations)
         return (
-            SECONDS_PER_REGION + SECONDS_PER_CHANNEL * self.extractor.rates.shape[1] + per_observation * n_observations
+            SECONDS_PER_REGION + SECONDS_PER_CHANNEL * int(self.extractor.start[-1]) + per_observation * n_observations
         )
 
     def region_runs(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -139,66 +129,8 @@ class RegionFitter:
 
     def _fill(self, row: np.ndarray, start: np.ndarray, stop: np.ndarray, n_pixels: int) -> None:
         """Fit the region of these runs and write the outcome into its row."""
-        parts, counts, background, exposure = self.extractor.extract(start, stop, n_pixels)
-        if not parts:
-            return
-        channels = [self.extractor.channels[part.position] for part in parts]
-        row["n_obs"] = len(parts)
-        row["observations_used"] = sum(1 << part.position for part in parts)
-        row["dof"] = sum(each.stop - each.start for each in channels) - FREE_PARAMETERS
+        spectra = self.extractor.extract(start, stop, n_pixels)
         row["exposure_s"] = sum(
-            self.fit_input.observations[part.position].exposure_s * part.exposed_fraction for part in parts
+            self.fit_input.observations[part.position].exposure_s * part.exposed_fraction for part in spectra.parts
         )
-        if self.statistic == "cstat":
-            spectra = prepare_cstat(counts, background, self.extractor.rates, exposure)
-        else:
-            blank, scale = np.zeros((2, len(counts)))
-            for part, each in zip(parts, channels, strict=True):
-                blank[each], scale[each] = self.extractor.blank_sky(part.position, start, stop)
-            background = scale * blank
-            spectra = prepare_chi2gehrels(counts, blank, scale, self.extractor.rates, exposure)
-        background_counts = float(background.sum())
-        row["background_counts"] = background_counts
-        row["net_counts"] = counts.sum() - background_counts
-        # A sum is finite only if every term is.
-        if math.isfinite(background_counts) and math.isfinite(exposure.sum()):
-            self._fill_parameters(row, spectra)
-        else:
-            row["status"] = Status.NOT_A_NUMBER
-
-    def _fill_parameters(self, row: np.ndarray, spectra: Spectra) -> None:
-        *values, lower_found, upper_found = fit_kt_norm(spectra, self._kt)
-        for name, value in zip(FITTED, values, strict=True):
-            row[name] = value
-        kt, _, _, norm, *_ = values
-        if norm > 0.0 and not all(map(math.isfinite, values)):
-            row["status"] = Status.NOT_A_NUMBER
-        else:
-            row["status"] = kt_status(kt, self._kt[0], self._kt[-1], lower_found, upper_found)
-
-
-def kt_status(kt: float, lowest: float, highest: float, lower_found: bool, upper_found: bool) -> Status:
-    """Status of a fit with values.
-
-    Parameters
-    ----------
-    kt : float
-        Best temperature [keV]; NaN where the best norm is 0.
-    lowest, highest : float
-        Searched range [keV].
-    lower_found, upper_found : bool
-        The limits lie inside the range.
-
-    Returns
-    -------
-    Status
-    """
-    if not (lower_found or upper_found):
-        return Status.KT_UNCONSTRAINED
-    if kt == lowest:
-        return Status.KT_AT_LOWER_BOUND
-    if kt == highest:
-        return Status.KT_AT_UPPER_BOUND
-    if not lower_found:
-        return Status.KT_LO_UNBOUND
-    return Status.OK if upper_found else Status.KT_HI_UNBOUND
+        fit_spectra(row, spectra, self.model, self.settings)

@@ -3,12 +3,12 @@
 Every array lies in the file as one plain, uncompressed block, so that a reader maps it into memory: the
 ranks of a node share the pages, and a run for one region reads little more than what that region needs.
 
-Layout (version 1)::
+Layout (version 2)::
 
     /                  attributes format, version, software, name, grid, abundance, settings, binning_digest
-    /kt_nodes_kev, /surface_brightness
+    /kt_nodes_kev, /nh_nodes_1e22, /surface_brightness
     /regions/          the arrays of RegionTable
-    /observations/0000 attributes obsid, exposure_s, groups; the arrays of ObservationInput
+    /observations/0000 attributes: the numbers and names of ObservationInput; its arrays
 
 Each dataset carries the CRC-32 of its bytes in the attribute ``crc32``; `verify_fit_input` checks them.
 """
@@ -26,39 +26,24 @@ import numpy as np
 import cpxt_hpc
 from cpxt_hpc.errors import DataError, MissingInput, OutputError
 from cpxt_hpc.fitting.model import FitInput, ObservationInput, RegionTable
+from cpxt_hpc.fitting.model_arrays import (
+    OBSERVATION_ARRAYS,
+    OBSERVATION_NUMBERS,
+    REGION_ARRAYS,
+    ROOT_ARRAYS,
+    shape_fault,
+)
 from cpxt_hpc.io.atomic import replacing
 from cpxt_hpc.science.grid import PixelGrid
 
 FORMAT = "cpxt_hpc fit input"
-VERSION = 1
+VERSION = 2
 
 ALIGNMENT_BYTES = 64
 """Blocks begin at multiples of this, so that a mapped array is aligned for every type and vector unit."""
 
 MAPPED_FROM_BYTES = 65536
 """Smaller arrays are read: a mapping of their own would cost more than it saves."""
-
-ROOT_ARRAYS = {"kt_nodes_kev": ("<f8", 1), "surface_brightness": ("<f4", 2)}
-REGION_ARRAYS = {
-    "number": ("<i4", 1),
-    "iy": ("<i4", 1),
-    "ix": ("<i4", 1),
-    "radius": ("<f8", 1),
-    "pixel_start": ("<i8", 1),
-    "pixels": ("<i8", 1),
-}
-OBSERVATION_ARRAYS = {
-    "pixel_start": ("<i8", 1),
-    "channel": ("<u2", 1),
-    "blank_pixel_start": ("<i8", 1),
-    "blank_channel": ("<u2", 1),
-    "blank_scale": ("<f8", 1),
-    "blank_group": ("<u1", 1),
-    "exposure_fraction": ("<f4", 2),
-    "background_counts": ("<f4", 3),
-    "background_template": ("<f8", 2),
-    "nodes": ("<f8", 3),
-}
 
 _RERUN = "Run cpxt-prep --stage 5 again."
 
@@ -119,8 +104,8 @@ def _lay_out(file: h5py.File, fit_input: FitInput) -> list[tuple[int, np.ndarray
     observations = file.create_group("observations")
     for position, observation in enumerate(fit_input.observations):
         group = observations.create_group(f"{position:04d}")
-        group.attrs["obsid"] = int(observation.obsid)
-        group.attrs["exposure_s"] = float(observation.exposure_s)
+        for key, kind in OBSERVATION_NUMBERS.items():
+            group.attrs[key] = kind(getattr(observation, key))
         group.attrs["groups"] = json.dumps(list(observation.groups))
         blocks += _lay_out_arrays(group, observation, OBSERVATION_ARRAYS)
     return blocks
@@ -217,8 +202,7 @@ def _read_content(file: h5py.File, path: Path) -> FitInput:
         group = _member(folder, name, h5py.Group, path)
         observations.append(
             ObservationInput(
-                obsid=int(_number(group, "obsid", path)),
-                exposure_s=_number(group, "exposure_s", path),
+                **{key: kind(_number(group, key, path)) for key, kind in OBSERVATION_NUMBERS.items()},
                 groups=tuple(_json(group, "groups", list, path)),
                 **_read_arrays(group, OBSERVATION_ARRAYS, path),
             )
@@ -321,60 +305,3 @@ def _all_datasets(group: h5py.Group) -> Iterator[h5py.Dataset]:
             yield from _all_datasets(member)
         else:
             yield member
-
-
-def shape_fault(fit_input: FitInput) -> str:
-    """Say what is wrong with the types and shapes of a fit input; empty where nothing is."""
-    n_pixels = fit_input.grid.nx * fit_input.grid.ny
-    n_nodes = len(fit_input.kt_nodes_kev)
-    n_regions = len(fit_input.regions)
-    records = [
-        ("", fit_input, ROOT_ARRAYS, {"surface_brightness": fit_input.grid.shape}),
-        (
-            "regions.",
-            fit_input.regions,
-            REGION_ARRAYS,
-            dict.fromkeys(("iy", "ix", "radius"), (n_regions,)) | {"pixel_start": (n_regions + 1,)},
-        ),
-    ]
-    starts = [("regions.", fit_input.regions, "pixel_start", "pixels")]
-    n_channels = None
-    for observation in fit_input.observations:
-        label, n_groups = f"observation {observation.obsid}: ", len(observation.groups)
-        n_channels = n_channels or np.shape(observation.nodes)[-1]
-        records.append(
-            (
-                label,
-                observation,
-                OBSERVATION_ARRAYS,
-                {
-                    "pixel_start": (n_pixels + 1,),
-                    "blank_pixel_start": (n_pixels + 1,),
-                    "blank_group": np.shape(observation.blank_channel),
-                    "exposure_fraction": fit_input.grid.shape,
-                    "background_counts": (n_groups, *fit_input.grid.shape),
-                    "background_template": (n_groups, n_channels),
-                    "nodes": (2, n_nodes, n_channels),
-                },
-            )
-        )
-        starts.append((label, observation, "pixel_start", "channel"))
-        starts.append((label, observation, "blank_pixel_start", "blank_channel"))
-    for label, record, arrays, shapes in records:
-        for name, (dtype, ndim) in arrays.items():
-            values = getattr(record, name)
-            if values.dtype != np.dtype(dtype) or values.ndim != ndim:
-                return (
-                    f"{label}{name} is {values.dtype} with {values.ndim} axes, "
-                    f"expected {np.dtype(dtype)} with {ndim}"
-                )
-            if name in shapes and values.shape != shapes[name]:
-                return f"{label}{name} has the shape {values.shape}, expected {shapes[name]}"
-    for label, record, start, target in starts:
-        ends = getattr(record, start)
-        if ends[0] != 0 or ends[-1] != len(getattr(record, target)):
-            return (
-                f"{label}{start} runs from {ends[0]} to {ends[-1]}, "
-                f"but {target} has {len(getattr(record, target))} entries"
-            )
-    return ""

@@ -12,6 +12,7 @@ import numpy as np
 from cpxt_hpc.config import ClusterConfig
 from cpxt_hpc.errors import CheckpointMismatch, ConfigError, DataError
 from cpxt_hpc.fitting.model import FitInput, RegionTable
+from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.io.command_list import read_command_list
 from cpxt_hpc.io.provenance import Provenance
 from cpxt_hpc.layout import ClusterLayout
@@ -28,15 +29,13 @@ class FitPlan:
     Attributes
     ----------
     fit_input : Path
-    statistic : str
-    min_exposure_fraction : float
+    settings : FitSettings
     positions : ndarray of int64
         Regions to fit, as places in the region table.
     """
 
     fit_input: Path
-    statistic: str
-    min_exposure_fraction: float
+    settings: FitSettings
     positions: np.ndarray
 
 
@@ -52,12 +51,14 @@ def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Pa
         "obsids": ",".join(map(str, config.obsids)),
         "signal_to_noise": config.cluster.signal_to_noise,
         **dataclasses.asdict(config.binning),
-        **dataclasses.asdict(config.background),
+        **background_settings(config),
+        **dataclasses.asdict(config.response),
         "nH_1e22": config.nh_1e22,
         "redshift": config.cluster.redshift,
         "abundance": config.cluster.abundance,
         "energy_min_kev": config.fit.energy_min_kev,
         "energy_max_kev": config.fit.energy_max_kev,
+        "plasma": config.fit.plasma,
         "absorption": config.fit.absorption,
         "abundance_table": config.fit.abundance_table,
         "cross_sections": config.fit.cross_sections,
@@ -75,6 +76,11 @@ def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Pa
         )
 
 
+def background_settings(config: ClusterConfig) -> dict[str, object]:
+    """Settings of the background that stage 5 packs; its systematic error is the fit's."""
+    return {key: value for key, value in dataclasses.asdict(config.background).items() if key != "systematic"}
+
+
 def _same(then: object, now: object) -> bool:
     """Whether two settings are equal; 5e20 over 1e22 and 0.05 are."""
     if isinstance(then, (int, float)) and isinstance(now, (int, float)):
@@ -84,12 +90,15 @@ def _same(then: object, now: object) -> bool:
 
 def fit_provenance(config: ClusterConfig, fit_input: FitInput) -> Provenance:
     """What the fits of this input under this configuration are made with."""
-    settings = {
-        **fit_input.settings,
-        "statistic": config.fit.statistic,
-        "min_exposure_fraction": config.fit.min_exposure_fraction,
-    }
-    return Provenance(settings, fit_input.binning_digest)
+    settings = dataclasses.asdict(fit_settings(config))
+    return Provenance({**fit_input.settings, **settings}, fit_input.binning_digest)
+
+
+def fit_settings(config: ClusterConfig) -> FitSettings:
+    """How this configuration fits."""
+    names = {field.name for field in dataclasses.fields(FitSettings)}
+    chosen = {**dataclasses.asdict(config.fit), "systematic": config.background.systematic}
+    return FitSettings(**{name: value for name, value in chosen.items() if name in names})
 
 
 def selected_positions(

@@ -66,7 +66,7 @@ def observed_spectrum(
     background_shape: np.ndarray,
     counts: np.ndarray,
     background: np.ndarray,
-) -> None:
+) -> np.ndarray:
     """Spectrum of a region's events, and of the background expected in it.
 
     Parameters
@@ -83,7 +83,13 @@ def observed_spectrum(
         Its spectrum by detector group, sum 1.
     counts, background : ndarray of float64, shape (n_channels,)
         The events and the background are added to these.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_groups,)
+        Background of each group [count].
     """
+    levels = np.empty(len(background_image))
     for r in range(len(start)):
         for e in range(pixel_start[start[r]], pixel_start[stop[r]]):
             counts[channel[e]] += 1.0
@@ -92,8 +98,10 @@ def observed_spectrum(
         for r in range(len(start)):
             for p in range(start[r], stop[r]):
                 level += background_image[g, p]
+        levels[g] = level
         for i in range(len(background)):
             background[i] += level * background_shape[g, i]
+    return levels
 
 
 @compiled
@@ -142,6 +150,74 @@ def exposure_sums(
             weighted += value * factor
             weights += factor
     return plain, weighted, weights
+
+
+@compiled
+def response_weights(
+    start: np.ndarray,
+    stop: np.ndarray,
+    exposure_fraction: np.ndarray,
+    brightness: np.ndarray,
+    index: np.ndarray,
+    part: np.ndarray,
+    n_responses: int,
+) -> np.ndarray:
+    """Share of each response in the light that an observation sees of a region.
+
+    Parameters
+    ----------
+    start, stop : ndarray of int64, shape (n_runs,)
+        The region.
+    exposure_fraction, brightness : ndarray, shape (n_pixels,)
+        Their product is a pixel's light.
+    index, part : ndarray, shape (n_pixels,)
+        (1 - part) of a pixel's light belongs to the response `index`, `part` of it to the next one.
+    n_responses : int
+
+    Returns
+    -------
+    ndarray of float64, shape (n_responses,)
+        Sum 1; all of it in the first one where there is no light.
+    """
+    share = np.zeros(n_responses)
+    total = 0.0
+    for r in range(len(start)):
+        for p in range(start[r], stop[r]):
+            light = np.float64(exposure_fraction[p]) * np.float64(brightness[p])
+            beyond = light * np.float64(part[p])
+            total += light
+            share[index[p]] += light - beyond
+            if beyond > 0.0:
+                share[index[p] + 1] += beyond
+    if not total > 0.0:
+        share[0] = 1.0
+        return share
+    return share / total
+
+
+@compiled
+def mean_response(nodes: np.ndarray, share: np.ndarray, rates: np.ndarray, first: int) -> None:
+    """Mean of folded models over responses, written into a part of the rates.
+
+    Parameters
+    ----------
+    nodes : ndarray of float64, shape (n_responses, n_nh, n_abundances, n_nodes, n_own_channels)
+    share : ndarray of float64, shape (n_responses,)
+    rates : ndarray of float64, shape (n_nh, n_abundances, n_nodes, n_channels)
+        Overwritten from channel `first` on.
+    first : int
+    """
+    _, n_nh, n_abundances, n_nodes, n_own = nodes.shape
+    for h in range(n_nh):
+        for z in range(n_abundances):
+            for k in range(n_nodes):
+                target = rates[h, z, k, first : first + n_own]
+                target[:] = 0.0
+                for r in range(len(share)):
+                    if share[r] > 0.0:
+                        row, factor = nodes[r, h, z, k], share[r]
+                        for i in range(n_own):
+                            target[i] += factor * row[i]
 
 
 @compiled(part=True)

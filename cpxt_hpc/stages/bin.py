@@ -22,7 +22,7 @@ from cpxt_hpc.science.brightness_weights import brightness_weights
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.response import channels_in_band
 from cpxt_hpc.stages.base import Stage, StageContext
-from cpxt_hpc.stages.pack import pack_observation
+from cpxt_hpc.stages.pack import FoldedResponses, pack_observation
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +48,12 @@ def run(context: StageContext) -> None:
     regions = RegionTable(
         number, iy, ix, radius[iy, ix], np.zeros(n_regions + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
     )
-    channel, nodes = _folded_model(context)
+    channel, nodes, responses = _folded_model(context, images.grid)
     observations = tuple(
         pack_observation(
-            layout.observation(obsid), images.grid, images.mask, channel, rates, config.background
+            layout.observation(obsid), images.grid, images.mask, channel, folded, config.background
         )
-        for obsid, rates in zip(config.obsids, nodes.rates, strict=True)
+        for obsid, folded in zip(config.obsids, responses, strict=True)
     )
     weights = brightness_weights(
         images.counts, images.background, images.exposure_s, images.mask,
@@ -66,6 +66,7 @@ def run(context: StageContext) -> None:
         observations=observations,
         surface_brightness=weights.astype(np.float32),
         kt_nodes_kev=nodes.kt_kev,
+        nh_nodes_1e22=np.array([config.nh_1e22], dtype=np.float64),
         abundance=float(config.cluster.abundance),
         settings=_settings(context, channel, nodes, observations, weights),
         binning_digest=_binning_digest(context, images, radius),
@@ -112,7 +113,9 @@ def _circles(context: StageContext, images: MapImages) -> np.ndarray:
     return radius
 
 
-def _folded_model(context: StageContext) -> tuple[np.ndarray, FoldedNodes]:
+def _folded_model(
+    context: StageContext, grid: PixelGrid
+) -> tuple[np.ndarray, FoldedNodes, list[FoldedResponses]]:
     """Numbers of the fitted channels, the same for all observations, and the model folded into them."""
     config, fit = context.config, context.config.fit
     responses, kept, channel, first_rmf = [], [], None, None
@@ -140,7 +143,17 @@ def _folded_model(context: StageContext) -> tuple[np.ndarray, FoldedNodes]:
         cross_sections=fit.cross_sections,
         apec_root=fit.apec_root or None,
     )
-    return channel, nodes
+    folded = [
+        FoldedResponses(
+            redistribution=redistribution,
+            area_cm2=area.area_cm2[None],
+            nodes=rates[None, None],
+            index=np.zeros(grid.shape, dtype=np.uint8),
+            part=np.zeros(grid.shape, dtype=np.float32),
+        )
+        for (area, redistribution), rates in zip(responses, nodes.rates, strict=True)
+    ]
+    return channel, nodes, folded
 
 
 def _write_maps(context: StageContext, images: MapImages, radius: np.ndarray) -> None:
@@ -169,7 +182,8 @@ def _settings(
         "name": config.name,
         "signal_to_noise": float(config.cluster.signal_to_noise),
         **dataclasses.asdict(config.binning),
-        **dataclasses.asdict(config.background),
+        **{key: value for key, value in dataclasses.asdict(config.background).items() if key != "systematic"},
+        **dataclasses.asdict(config.response),
         "obsids": ",".join(map(str, config.obsids)),
         "nH_1e22": float(config.nh_1e22),
         "redshift": float(config.cluster.redshift),
@@ -178,7 +192,7 @@ def _settings(
         "energy_max_kev": float(fit.energy_max_kev),
         "first_channel": int(channel[0]),
         "last_channel": int(channel[-1]),
-        "model": "apec",
+        "plasma": fit.plasma,
         "absorption": fit.absorption,
         "abundance_table": fit.abundance_table,
         "cross_sections": fit.cross_sections,
@@ -232,7 +246,8 @@ STAGE = Stage(
     settings=(
         "cluster.name", "cluster.observation_ids", "cluster.hydrogen_column_density", "cluster.redshift",
         "cluster.abundance", "cluster.signal_to_noise", "binning.snr", "binning.max_radius_pixel",
-        "background.template_counts", "background.template_max_channels", "fit.energy_min_kev",
+        "background.template_counts", "background.template_max_channels", "response.vignetting",
+        "response.arf_off_axis_arcmin", "fit.plasma", "binning.edge", "fit.energy_min_kev",
         "fit.energy_max_kev", "fit.absorption", "fit.abundance_table", "fit.cross_sections", "fit.apec_root",
     ),
     run=run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -17,7 +18,7 @@ from cpxt_hpc.science.background import blank_sky_weights, detector_groups, even
 from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid, part_of
 from cpxt_hpc.science.packing import sort_by_pixel
-from cpxt_hpc.science.response import N_PI_CHANNELS
+from cpxt_hpc.science.response import N_PI_CHANNELS, Redistribution
 from cpxt_hpc.science.template import background_template
 
 logger = logging.getLogger(__name__)
@@ -27,12 +28,38 @@ NOISY_WINDOW_COUNTS = 50
 which all regions share."""
 
 
+NOTHING = np.zeros(0, dtype=np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldedResponses:
+    """The responses of an observation over the map. Names and shapes as in `ObservationInput`.
+
+    Attributes
+    ----------
+    redistribution : Redistribution
+    area_cm2 : ndarray of float64, shape (n_responses, n_energies)
+    nodes : ndarray of float64, shape (n_responses, n_nh, 2, n_nodes, n_channels)
+    index : ndarray of uint8, shape (ny, nx)
+    part : ndarray of float32, shape (ny, nx)
+    arf_iy, arf_ix : float
+    """
+
+    redistribution: Redistribution
+    area_cm2: np.ndarray
+    nodes: np.ndarray
+    index: np.ndarray
+    part: np.ndarray
+    arf_iy: float = float("nan")
+    arf_ix: float = float("nan")
+
+
 def pack_observation(
     observation: ObservationLayout,
     grid: PixelGrid,
     mask: np.ndarray,
     channel: np.ndarray,
-    rates: np.ndarray,
+    responses: FoldedResponses,
     settings: BackgroundSection,
 ) -> ObservationInput:
     """Everything that the fit needs of one observation.
@@ -46,8 +73,8 @@ def pack_observation(
         True where a pixel belongs to the map.
     channel : ndarray of int, shape (n_channels,)
         Numbers of the fitted PI channels, consecutive.
-    rates : ndarray of float64, shape (2, n_nodes, n_channels)
-        Folded model.
+    responses : FoldedResponses
+        The observation's responses, and the model folded through them.
     settings : BackgroundSection
         How the background template is smoothed.
 
@@ -102,8 +129,26 @@ def pack_observation(
         exposure_fraction=_exposure_fraction(observation, grid, mask, events.reference_exposure_s),
         background_counts=np.array(images, dtype=np.float32),
         background_template=np.array(templates),
+        background_scale_error=np.array([scales[group].error / scales[group].value for group in groups]),
         groups=tuple(groups),
-        nodes=rates,
+        event_x=NOTHING,
+        event_y=NOTHING,
+        blank_x=NOTHING,
+        blank_y=NOTHING,
+        response_index=responses.index,
+        response_part=responses.part,
+        nodes=responses.nodes,
+        arf_iy=responses.arf_iy,
+        arf_ix=responses.arf_ix,
+        arf_energy_edges_kev=responses.redistribution.energy_edges_kev.astype(np.float64),
+        arf_area_cm2=responses.area_cm2.astype(np.float64),
+        rmf_start=responses.redistribution.matrix.indptr.astype(np.int64),
+        rmf_column=responses.redistribution.matrix.indices.astype(np.int32),
+        rmf_value=responses.redistribution.matrix.data.astype(np.float64),
+        channel_low_kev=responses.redistribution.channel_low_kev.astype(np.float64),
+        channel_high_kev=responses.redistribution.channel_high_kev.astype(np.float64),
+        first_rmf_channel=int(responses.redistribution.channel[0]),
+        first_channel=int(channel[0]),
     )
 
 

@@ -53,8 +53,9 @@ def sherpa_rows(fitter: RegionFitter, indices: np.ndarray, channel: np.ndarray) 
         found = fitter.extractor.extract(start, stop, n_pixels)
         for part in found.parts:
             j = part.position
-            counts[row, j] = found.counts[fitter.extractor.channels[j]]
-            blank[row, j], scale[row, j] = fitter.extractor.blank_sky(j, start, stop)
+            own = slice(found.start[j], found.start[j + 1])
+            counts[row, j], blank[row, j] = found.counts[own], found.blank_counts[own]
+            scale[row, j] = found.blank_scale[found.start[j]]
             # The synthetic observations' nodes differ by a factor, which Sherpa gets as exposure.
             gain = observations[j].nodes[0].sum() / observations[0].nodes[0].sum()
             exposure[row, j] = observations[j].exposure_s * part.source_factor * gain
@@ -95,7 +96,7 @@ def main() -> None:
         result["chi2gehrels_regions_per_s"][key] = regions_per_second(recipe, arguments.repeats)
         if arguments.sherpa_regions:
             indices = np.linspace(0, arguments.regions - 1, arguments.sherpa_regions).astype(int)
-            theirs = sherpa_rows(fitter, indices, channel)
+            theirs = sherpa_rows(recipe, indices, channel)
             ours = np.array([recipe.fit(int(index)) for index in indices])
             seconds = float(np.median(theirs[:, 3]))
             result["sherpa_s"][key] = seconds

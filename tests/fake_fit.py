@@ -20,7 +20,7 @@ FIELDS = ("kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi", "stat", "net_cou
 
 
 class FakeFitter:
-    def __init__(self, fit_input, *, statistic, min_exposure_fraction):
+    def __init__(self, fit_input, settings):
         if os.environ.get("FAKE_RAISES_ON") == os.environ.get("PMI_RANK", "0"):
             raise RuntimeError("no fitter here")
         if "FAKE_FILE_BYTES" in os.environ:

@@ -22,7 +22,7 @@ LEVELS = {
 }
 ONLY_IN = {
     "mpi4py": ("parallel/transport.py",),
-    "sherpa": ("fitting/xspec_child",),
+    "sherpa": ("fitting/xspec_child", "fitting/sherpa_child"),
     "xspec": ("fitting/xspec_child",),
     "ciao_contrib": ("toolchain/ciao",),
 }

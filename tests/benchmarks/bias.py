@@ -10,16 +10,30 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from typing import NamedTuple
 
 import numpy as np
-from acis import ABUNDANCE, acis_nodes
+from acis import ABUNDANCE, NH_1E22, acis_nodes
 from environment import environment
 from synthetic import background_templates, temperature_nodes
 
-from cpxt_hpc.fitting.limits import fit_kt_norm
-from cpxt_hpc.fitting.statistics import prepare_chi2gehrels, prepare_cstat
+from cpxt_hpc.fitting.region_spectra import ObservationPart, RegionSpectra
+from cpxt_hpc.fitting.results import RESULT_DTYPE, Status, empty_result
+from cpxt_hpc.fitting.settings import FitSettings
+from cpxt_hpc.fitting.spectrum_fit import SpectralModel, fit_spectra
+from cpxt_hpc.fitting.statistics import STATISTICS
 
 EXPOSURE_S = 5.0e4
+
+
+class Cell(NamedTuple):
+    """What all cells share."""
+
+    regions: int
+    statistics: list[str]
+    kt_nodes: np.ndarray
+    rates: np.ndarray
+    rng: np.random.Generator
 
 
 def rates_at(kt: float, kt_nodes: np.ndarray, rates: np.ndarray) -> np.ndarray:
@@ -29,60 +43,96 @@ def rates_at(kt: float, kt_nodes: np.ndarray, rates: np.ndarray) -> np.ndarray:
     return (1.0 - part) * rates[k] + part * rates[k + 1]
 
 
-def cell(kt: float, counts: float, share: float, regions: int, blank_ratio: float, rng, kt_nodes, rates) -> list[dict]:
+def cell(kt: float, counts: float, share: float, blank_ratio: float, spec: Cell) -> list[dict]:
     """Fit draws of one kind of region with each statistic."""
-    background = counts * share * background_templates(rates.shape[1])[0]
-    source = rates_at(kt, kt_nodes, rates)
+    background = counts * share * background_templates(spec.rates.shape[1])[0]
+    source = rates_at(kt, spec.kt_nodes, spec.rates)
     source *= counts * (1.0 - share) / source.sum()
-    scale = np.full(len(background), 1.0 / blank_ratio)
-    exposure = np.full(len(background), EXPOSURE_S)
-    found = {"cstat": [], "chi2gehrels": []}
-    for _ in range(regions):
-        drawn = rng.poisson(source + background).astype(float)
-        blank = rng.poisson(background * blank_ratio).astype(float)
-        found["cstat"].append(fit_kt_norm(prepare_cstat(drawn, background, rates, exposure), kt_nodes))
-        found["chi2gehrels"].append(fit_kt_norm(prepare_chi2gehrels(drawn, blank, scale, rates, exposure), kt_nodes))
-    rows = []
-    for statistic, fits in found.items():
-        best, low, high = np.array([fit[:3] for fit in fits]).T
-        rows.append(
-            {
-                "background_share": share,
-                "kt_kev": kt,
-                "counts": counts,
-                "statistic": statistic,
-                "regions": regions,
-                "mean_bias_percent": 100.0 * (np.nanmean(best) / kt - 1.0),
-                "median_bias_percent": 100.0 * (np.nanmedian(best) / kt - 1.0),
-                "coverage": float(np.mean((low <= kt) & (kt <= high))),
-                "upper_limit_unbound": float(np.mean([not fit[8] for fit in fits])),
-            }
+    model = SpectralModel(spec.kt_nodes, np.array([NH_1E22]), ABUNDANCE, NH_1E22)
+    rows = {name: np.empty(spec.regions, dtype=RESULT_DTYPE) for name in spec.statistics}
+    for number in range(spec.regions):
+        drawn = spec.rng.poisson(source + background).astype(float)
+        blank = spec.rng.poisson(background * blank_ratio).astype(float)
+        for name in spec.statistics:
+            settings = FitSettings(statistic=name)
+            row = empty_result(number, 0, 0, 0.0, Status.NO_EXPOSURE)
+            fit_spectra(row, spectra_of(drawn, background, blank, blank_ratio, spec.rates, settings), model, settings)
+            rows[name][number] = row
+    return [
+        {
+            "background_share": share,
+            "kt_kev": kt,
+            "counts": counts,
+            "statistic": name,
+            "regions": spec.regions,
+            "mean_bias_percent": 100.0 * (np.nanmean(fits["kT"]) / kt - 1.0),
+            "median_bias_percent": 100.0 * (np.nanmedian(fits["kT"]) / kt - 1.0),
+            "coverage": float(np.mean((fits["kT_lo"] <= kt) & (kt <= fits["kT_hi"]))),
+            "upper_limit_open": float(np.mean(fits["kT_hi"] >= spec.kt_nodes[-1])),
+        }
+        for name, fits in rows.items()
+    ]
+
+
+def spectra_of(
+    counts: np.ndarray,
+    background: np.ndarray,
+    blank: np.ndarray,
+    blank_ratio: float,
+    rates: np.ndarray,
+    settings: FitSettings,
+) -> RegionSpectra:
+    """Spectra of one observation in the bins of the fit."""
+    starts = np.arange(0, len(counts), settings.bin_channels)
+    if settings.bin_channels > 1:
+        counts, background, blank, rates = (
+            np.add.reduceat(each, starts, axis=-1) for each in (counts, background, blank, rates)
         )
-    return rows
+    n = len(counts)
+    part = ObservationPart(0, 1.0, 1.0, np.ones(1))
+    return RegionSpectra(
+        [part], counts, background, blank, np.full(n, 1.0 / blank_ratio), np.full(n, EXPOSURE_S), rates[None, None],
+        np.array([0, n]), 0.0,
+    )  # fmt: skip
+
+
+def markdown(rows: list[dict], statistics: list[str]) -> str:
+    """The table: one line a cell, a pair of columns a statistic."""
+    heads = [f"{name}: median bias | coverage" for name in statistics]
+    lines = ["| background | kT (keV) | counts | " + " | ".join(heads) + " |", "|---" * (3 + 2 * len(statistics)) + "|"]
+    for first in range(0, len(rows), len(statistics)):
+        cells = rows[first : first + len(statistics)]
+        head = f"| {cells[0]['background_share']:.0%} | {cells[0]['kt_kev']:g} | {cells[0]['counts']:g} | "
+        lines.append(
+            head + " | ".join(f"{row['median_bias_percent']:+.1f} % | {row['coverage']:.3f}" for row in cells) + " |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--regions", type=int, default=200, help="regions a cell (default 200; the README's: 1000)")
-    parser.add_argument("--kt", type=float, nargs="+", default=[3.0, 6.0, 9.0], metavar="KEV")
-    parser.add_argument("--counts", type=float, nargs="+", default=[1000.0, 2500.0])
+    parser.add_argument("--regions", type=int, default=10000, help="regions a cell; default: 10000")
+    parser.add_argument("--kt", type=float, nargs="+", default=[2.0, 4.0, 8.0, 12.0], metavar="KEV")
+    parser.add_argument("--counts", type=float, nargs="+", default=[500.0, 1000.0, 2500.0, 10000.0])
     parser.add_argument("--share", type=float, nargs="+", default=[0.1, 0.5], help="share of background in the counts")
+    parser.add_argument("--statistics", nargs="+", default=["cstat", "chi2gehrels"], choices=list(STATISTICS))
     parser.add_argument("--blank-ratio", type=float, default=5.0, help="blank-sky counts over background counts")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     nodes, _ = acis_nodes()
     rates = np.ascontiguousarray(nodes[0] + ABUNDANCE * (nodes[1] - nodes[0]))
-    kt_nodes = temperature_nodes()
-    rng = np.random.default_rng(arguments.seed)
+    spec = Cell(
+        arguments.regions, arguments.statistics, temperature_nodes(), rates, np.random.default_rng(arguments.seed)
+    )
     began = time.perf_counter()
     rows = [
         row
         for share in arguments.share
         for kt in arguments.kt
         for counts in arguments.counts
-        for row in cell(kt, counts, share, arguments.regions, arguments.blank_ratio, rng, kt_nodes, rates)
+        for row in cell(kt, counts, share, arguments.blank_ratio, spec)
     ]
     result = {
         "bias": rows,
@@ -96,14 +146,7 @@ def main() -> None:
         return
     print(f"environment: {result['environment']}\nseed {arguments.seed}, {rates.shape[1]} channels, "
           f"{arguments.regions} regions a cell, {result['seconds']:.0f} s\n")  # fmt: skip
-    print("| background | kT | counts | statistic | mean bias | median bias | 68 % interval holds | upper limit open |")
-    print("|---|---|---|---|---|---|---|---|")
-    for row in rows:
-        print(
-            f"| {row['background_share']:.0%} | {row['kt_kev']:g} | {row['counts']:g} | {row['statistic']} "
-            f"| {row['mean_bias_percent']:+.1f} % | {row['median_bias_percent']:+.1f} % | {row['coverage']:.2f} "
-            f"| {row['upper_limit_unbound']:.2f} |"
-        )
+    print(markdown(rows, arguments.statistics))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import numpy as np
 from cpxt_hpc.fitting.model import FitInput, ObservationInput
 from cpxt_hpc.fitting.region_spectra import ObservationPart, RegionSpectra
 from cpxt_hpc.fitting.settings import FitSettings
-from cpxt_hpc.science.spectra import exposure_sums, grouped_spectrum, mean_response, observed_spectrum, response_weights
+from cpxt_hpc.science.region_pixels import NO_EDGE, CircleEdge
+from cpxt_hpc.science.spectra import grouped_spectrum, mean_response, observe_region
 
 NO_CHANNELS = np.zeros(0)
 
@@ -30,22 +31,27 @@ class RegionExtractor:
 
     def __init__(self, fit_input: FitInput, settings: FitSettings) -> None:
         self.settings = settings
+        self._nx = int(fit_input.grid.nx)
         self._weight = _flat(fit_input.surface_brightness, np.float32)
-        self._observations = [_packed(o) for o in fit_input.observations]
-        self._nodes = [_fitted_nodes(o.nodes, fit_input.abundance, settings) for o in fit_input.observations]
-        self._bins = [_bin_starts(o.nodes.shape[-1], settings.bin_channels) for o in fit_input.observations]
+        self._observations = [_packed(o, settings.bin_channels) for o in fit_input.observations]
+        self._nodes = [fitted_nodes(o.nodes, fit_input.abundance, settings) for o in fit_input.observations]
+        self._bins = [bin_starts(o.nodes.shape[-1], settings.bin_channels) for o in fit_input.observations]
         self.start = np.cumsum([0, *(nodes.shape[-1] for nodes in self._nodes)])
         self._rates = np.concatenate([nodes[0] for nodes in self._nodes], axis=-1)
 
-    def extract(self, start: np.ndarray, stop: np.ndarray, n_pixels: int) -> RegionSpectra:
+    def extract(
+        self, start: np.ndarray, stop: np.ndarray, n_pixels: float, edge: CircleEdge = NO_EDGE
+    ) -> RegionSpectra:
         """Spectra of a region in the observations that expose enough of it.
 
         Parameters
         ----------
         start, stop : ndarray of int64, shape (n_runs,)
-            Runs of the region's pixels inside the image.
-        n_pixels : int
-            Number of pixels of the whole region; those outside the image count as not exposed.
+            Runs of the region's whole pixels inside the image.
+        n_pixels : float
+            Area of the whole region [pixel]; what lies outside the image counts as not exposed.
+        edge : CircleEdge
+            The pixels that belong to it in part.
 
         Returns
         -------
@@ -59,59 +65,38 @@ class RegionExtractor:
         parts = []
         level = variance = 0.0
         for position, observation in enumerate(self._observations):
-            exposed, weighted, weights = exposure_sums(start, stop, observation.exposure_fraction, self._weight)
-            if n_pixels == 0 or not exposed >= self.settings.min_exposure_fraction * n_pixels:
-                continue
+            own = np.zeros(observation.nodes.shape[-1], dtype=np.int64)
+            levels, share = np.empty(len(observation.groups)), np.empty(len(observation.nodes))
             channels = slice(self.start[position], self.start[position + 1])
-            own, levels = self._observed(position, start, stop)
-            counts[channels] = own[0]
-            np.maximum(own[1], 0.0, out=background[channels])
+            expected = background[channels]
+            exposed, light, whole_light = observe_region(
+                start, stop, *edge, self._nx, float(self.settings.min_exposure_fraction * n_pixels),
+                observation.exposure_fraction, self._weight, observation.response_index, observation.response_part,
+                observation.pixel_start, observation.channel, observation.event_x, observation.event_y,
+                observation.background_counts, observation.background_template,
+                own, expected, levels, share,
+            )  # fmt: skip
+            if n_pixels == 0 or not exposed >= self.settings.min_exposure_fraction * n_pixels:
+                expected[:] = 0.0
+                continue
+            counts[channels] = self._binned(position, own)
             level += levels.sum()
             variance += float(np.sum((levels * observation.background_scale_error) ** 2))
             if self.settings.statistic != "cstat":
-                blank_counts[channels], blank_scale[channels] = self._blank_sky(position, start, stop)
-            source_factor = weighted / weights
+                blank_counts[channels], blank_scale[channels] = self._blank_sky(position, start, stop, edge)
+            source_factor = light / whole_light
             exposure[channels] = observation.exposure_s * source_factor
-            share = self._mix_responses(position, start, stop)
+            if len(share) > 1:
+                mean_response(self._nodes[position], share, self._rates, self.start[position])
             parts.append(ObservationPart(position, exposed / n_pixels, source_factor, share))
         error = np.sqrt(variance) / level if level > 0.0 else 0.0
         return RegionSpectra(
             parts, counts, background, blank_counts, blank_scale, exposure, self._rates, self.start, float(error)
         )
 
-    def _observed(self, position: int, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Counts and expected background, shape (2, n_bins), and the background's level by group."""
-        observation = self._observations[position]
-        spectra = np.zeros((2, observation.background_template.shape[1]))
-        levels = observed_spectrum(
-            start,
-            stop,
-            observation.pixel_start,
-            observation.channel,
-            observation.background_counts,
-            observation.background_template,
-            *spectra,
-        )
-        return self._binned(position, spectra), levels
-
-    def _mix_responses(self, position: int, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        """Fill the observation's part of the rates with the mean over the region; the share of each response."""
-        observation, nodes = self._observations[position], self._nodes[position]
-        if len(nodes) == 1:
-            return np.ones(1)
-        share = response_weights(
-            start,
-            stop,
-            observation.exposure_fraction,
-            self._weight,
-            observation.response_index,
-            observation.response_part,
-            len(nodes),
-        )
-        mean_response(nodes, share, self._rates, self.start[position])
-        return share
-
-    def _blank_sky(self, position: int, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, float]:
+    def _blank_sky(
+        self, position: int, start: np.ndarray, stop: np.ndarray, edge: CircleEdge
+    ) -> tuple[np.ndarray, float]:
         """Blank-sky spectrum of a region in one observation, all groups together, and its scale.
 
         Returns
@@ -123,44 +108,44 @@ class RegionExtractor:
         """
         observation = self._observations[position]
         by_group = grouped_spectrum(
-            start,
-            stop,
-            observation.blank_pixel_start,
-            observation.blank_channel,
-            observation.blank_group,
-            len(observation.blank_scale),
-            observation.background_template.shape[1],
-        )
+            start, stop, edge.pixel, edge.iy, edge.ix, edge.radius, self._nx,
+            observation.blank_pixel_start, observation.blank_channel, observation.blank_x, observation.blank_y,
+            observation.blank_group, len(observation.blank_scale), observation.nodes.shape[-1],
+        )  # fmt: skip
         of_group = by_group.sum(axis=1)
         weights = of_group if of_group.any() else None
         scale = float(np.average(observation.blank_scale, weights=weights))
-        return self._binned(position, by_group.sum(axis=0).astype(np.float64)), scale
+        return self._binned(position, by_group.sum(axis=0)), scale
 
-    def _binned(self, position: int, spectra: np.ndarray) -> np.ndarray:
-        """Spectra over channels, summed to the bins of the fit."""
-        if self.settings.bin_channels == 1:
-            return spectra
-        return np.add.reduceat(spectra, self._bins[position], axis=-1)
+    def _binned(self, position: int, spectrum: np.ndarray) -> np.ndarray:
+        """A spectrum over channels, summed to the bins of the fit."""
+        return spectrum if self.settings.bin_channels == 1 else np.add.reduceat(spectrum, self._bins[position])
 
 
-def _bin_starts(n_channels: int, bin_channels: int) -> np.ndarray:
+def bin_starts(n_channels: int, bin_channels: int) -> np.ndarray:
     """First channel of each bin; the last bin may have fewer channels."""
     return np.arange(0, n_channels, bin_channels)
 
 
-def _fitted_nodes(nodes: np.ndarray, abundance: float, settings: FitSettings) -> np.ndarray:
+def fitted_nodes(nodes: np.ndarray, abundance: float, settings: FitSettings) -> np.ndarray:
     """Nodes in the bins of the fit, shape (n_responses, n_nh, n_abundances, n_nodes, n_bins)."""
     if not settings.n_more_free:
         # Exact: the plasma models are linear in the abundance.
         nodes = nodes[:, :, :1] + abundance * (nodes[:, :, 1:] - nodes[:, :, :1])
     if settings.bin_channels > 1:
-        nodes = np.add.reduceat(nodes, _bin_starts(nodes.shape[-1], settings.bin_channels), axis=-1)
+        nodes = np.add.reduceat(nodes, bin_starts(nodes.shape[-1], settings.bin_channels), axis=-1)
     return np.ascontiguousarray(nodes, dtype=np.float64)
 
 
-def _packed(observation: ObservationInput) -> ObservationInput:
-    """The observation with flat images, every array as the compiled loops want it (no copy if it is so)."""
+def _packed(observation: ObservationInput, bin_channels: int) -> ObservationInput:
+    """The observation with flat images and binned templates, every array as the compiled loops want it.
+
+    Arrays that are so are not copied.
+    """
     n_groups = len(observation.groups)
+    template = np.array(observation.background_template, dtype=np.float64)
+    if bin_channels > 1:
+        template = np.add.reduceat(template, bin_starts(template.shape[1], bin_channels), axis=1)
     return dataclasses.replace(
         observation,
         exposure_s=float(observation.exposure_s),
@@ -170,11 +155,14 @@ def _packed(observation: ObservationInput) -> ObservationInput:
         blank_channel=_flat(observation.blank_channel, np.uint16),
         blank_scale=np.array(observation.blank_scale, dtype=np.float64),
         blank_group=_flat(observation.blank_group, np.uint8),
+        **{
+            name: _flat(getattr(observation, name), np.float32) for name in ("event_x", "event_y", "blank_x", "blank_y")
+        },
         exposure_fraction=_flat(observation.exposure_fraction, np.float32),
         response_index=_flat(observation.response_index, np.uint8),
         response_part=_flat(observation.response_part, np.float32),
         background_counts=_flat(observation.background_counts, np.float32).reshape(n_groups, -1),
-        background_template=np.array(observation.background_template, dtype=np.float64),
+        background_template=template,
     )
 
 

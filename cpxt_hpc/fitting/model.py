@@ -20,7 +20,8 @@ class RegionTable:
     iy, ix : ndarray of int32, shape (n,)
         Pixel that the region's result belongs to.
     radius : ndarray of float64, shape (n,)
-        Radius [image pixels]; a circle holds the pixels whose centre lies within it. 0 for a pixel list.
+        Radius [image pixels]; a circle holds the pixels whose centre lies within it, or with ``edge = exact`` the events
+        that do. 0 for a pixel list.
     pixel_start : ndarray of int64, shape (n + 1,)
         Where each region's pixels start in ``pixels``; for circles start and end are equal.
     pixels : ndarray of int64
@@ -58,8 +59,8 @@ class ObservationInput:
     blank_group : ndarray of uint8, shape (n_blank_events,)
         Index into ``blank_scale`` of each blank-sky event.
     event_x, event_y, blank_x, blank_y : ndarray of float32, shape (n_events,) or (0,)
-        Position of each event and blank-sky event [image pixel, centres at integers]; empty unless regions cut events
-        at the true circle.
+        Place of each event and blank-sky event in its pixel [pixel from the centre]: the positions of the event file to
+        the last bit. Empty unless regions cut events at the true circle.
     exposure_fraction : ndarray of float32, shape (ny, nx)
         Exposure of each pixel over ``exposure_s``, vignetting left out; 0 where masked.
     background_counts : ndarray of float32, shape (n_groups, ny, nx)

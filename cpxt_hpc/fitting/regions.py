@@ -13,7 +13,14 @@ from cpxt_hpc.fitting.results import Status, empty_result
 from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.fitting.spectrum_fit import SpectralModel, fit_spectra
 from cpxt_hpc.fitting.statistics import STATISTICS
-from cpxt_hpc.science.spectra import circle_pixel_count, circle_runs, pixel_runs
+from cpxt_hpc.science.region_pixels import (
+    NO_EDGE,
+    RegionPixels,
+    circle_pixel_count,
+    circle_runs,
+    exact_circle,
+    pixel_runs,
+)
 
 SECONDS_PER_REGION, SECONDS_PER_CHANNEL, SECONDS_PER_PIXEL = 1e-4, 3e-7, 4e-9
 """What a fit takes, measured on one core of an AMD EPYC; only ratios between regions matter."""
@@ -43,6 +50,7 @@ class RegionFitter:
             raise ValueError("a fit needs at least two temperature nodes")
         self.fit_input = fit_input
         self.extractor = RegionExtractor(fit_input, self.settings)
+        self._exact_edge = fit_input.settings.get("edge") == "exact"
         self.model = SpectralModel(
             kt_nodes_kev=np.array(fit_input.kt_nodes_kev, dtype=np.float64),
             nh_nodes_1e22=np.array(fit_input.nh_nodes_1e22, dtype=np.float64),
@@ -68,7 +76,7 @@ class RegionFitter:
         row = empty_result(
             regions.number[index], regions.iy[index], regions.ix[index], regions.radius[index], Status.NO_EXPOSURE
         )
-        self._fill(row, *self.region_runs(index))
+        self._fill(row, self.region_runs(index))
         row["seconds"] = time.perf_counter() - began
         return row
 
@@ -99,7 +107,7 @@ class RegionFitter:
             raise ValueError(f"pixels {pixels[0]} to {pixels[-1]} are not all in the image, 0 to {ny * nx - 1}")
         iy, ix = (int(np.rint(np.mean(place))) for place in np.divmod(pixels, nx)) if len(pixels) else (0, 0)
         row = empty_result(number, iy, ix, 0.0, Status.NO_EXPOSURE)
-        self._fill(row, *pixel_runs(pixels), len(pixels))
+        self._fill(row, RegionPixels(*pixel_runs(pixels), len(pixels), NO_EDGE))
         row["seconds"] = time.perf_counter() - began
         return row
 
@@ -111,25 +119,25 @@ class RegionFitter:
             SECONDS_PER_REGION + SECONDS_PER_CHANNEL * int(self.extractor.start[-1]) + per_observation * n_observations
         )
 
-    def region_runs(self, index: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Runs (start, stop) of a region's pixels inside the image, and the number of pixels of the whole region."""
+    def region_runs(self, index: int) -> RegionPixels:
+        """The pixels of a region of the map: what `RegionExtractor.extract` takes."""
         regions = self.fit_input.regions
         first, last = int(regions.pixel_start[index]), int(regions.pixel_start[index + 1])
         if last > first:
-            start, stop = pixel_runs(regions.pixels[first:last])
-        else:
-            place = int(regions.iy[index]), int(regions.ix[index])
-            start, stop = circle_runs(*place, float(regions.radius[index]), self.fit_input.grid.shape)
-        return start, stop, self._pixel_count(index)
+            return RegionPixels(*pixel_runs(regions.pixels[first:last]), last - first, NO_EDGE)
+        circle = int(regions.iy[index]), int(regions.ix[index]), float(regions.radius[index])
+        if self._exact_edge:
+            return exact_circle(*circle, self.fit_input.grid.shape)
+        return RegionPixels(*circle_runs(*circle, self.fit_input.grid.shape), circle_pixel_count(circle[2]), NO_EDGE)
 
     def _pixel_count(self, index: int) -> int:
         regions = self.fit_input.regions
         listed = int(regions.pixel_start[index + 1] - regions.pixel_start[index])
         return listed or circle_pixel_count(float(regions.radius[index]))
 
-    def _fill(self, row: np.ndarray, start: np.ndarray, stop: np.ndarray, n_pixels: int) -> None:
-        """Fit the region of these runs and write the outcome into its row."""
-        spectra = self.extractor.extract(start, stop, n_pixels)
+    def _fill(self, row: np.ndarray, pixels: RegionPixels) -> None:
+        """Fit the region of these pixels and write the outcome into its row."""
+        spectra = self.extractor.extract(*pixels)
         row["exposure_s"] = sum(
             self.fit_input.observations[part.position].exposure_s * part.exposed_fraction for part in spectra.parts
         )

@@ -1,198 +1,141 @@
-"""Spectra and sums of the regions of a map: a region is a set of pixels, kept as runs of flat pixel indices.
+"""Spectra and sums of the regions of a map, from images and from events sorted by pixel.
 
-A run is a half-open range [start, stop) of iy * nx + ix. Events sorted by pixel make the events of a run one
-slice, so that a spectrum is a histogram of a few slices.
+The events of a run of pixels are one slice, so that a spectrum is a histogram of a few slices. Pixels at the edge of
+an exact circle count in part; their events are taken by their positions.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from cpxt_hpc.science.compiled import compiled
-
-
-def circle_runs(iy: int, ix: int, radius_pixel: float, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of the pixels whose centre lies within a circle.
-
-    Parameters
-    ----------
-    iy, ix : int
-        Pixel at the circle's centre, zero-based; it may lie outside the image.
-    radius_pixel : float
-        Radius [pixel]; pixels at exactly this distance belong to the circle. Below 0 (and NaN) none does.
-    shape : tuple of int
-        Shape (ny, nx) of the image, at whose edges the circle is cut.
-
-    Returns
-    -------
-    start, stop : ndarray of int64, shape (n_runs,)
-    """
-    return _circle_runs(int(iy), int(ix), float(radius_pixel), int(shape[0]), int(shape[1]))
-
-
-def circle_pixel_count(radius_pixel: float) -> int:
-    """Number of pixels of a circle about a pixel's centre, no image edge near."""
-    return int(_circle_pixel_count(float(radius_pixel)))
-
-
-def pixel_runs(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of a list of pixels.
-
-    Parameters
-    ----------
-    pixels : ndarray of int, shape (n,)
-        Flat pixel indices in any order; one that comes twice counts once.
-
-    Returns
-    -------
-    start, stop : ndarray of int64, shape (n_runs,)
-    """
-    ordered = np.unique(np.asarray(pixels, dtype=np.int64))
-    if len(ordered) == 0:
-        return ordered, ordered.copy()
-    breaks = np.flatnonzero(np.diff(ordered) > 1)
-    start = ordered[np.concatenate([[0], breaks + 1])]
-    stop = ordered[np.concatenate([breaks, [len(ordered) - 1]])] + 1
-    return start, stop
+from cpxt_hpc.science.compiled import REASSOCIATE, compiled
 
 
 @compiled
-def observed_spectrum(
+def observe_region(
     start: np.ndarray,
     stop: np.ndarray,
+    edge_pixel: np.ndarray,
+    edge_part: np.ndarray,
+    iy: int,
+    ix: int,
+    radius: float,
+    nx: int,
+    least_exposed: float,
+    exposure_fraction: np.ndarray,
+    brightness: np.ndarray,
+    response_index: np.ndarray,
+    response_part: np.ndarray,
     pixel_start: np.ndarray,
     channel: np.ndarray,
+    event_x: np.ndarray,
+    event_y: np.ndarray,
     background_image: np.ndarray,
     background_shape: np.ndarray,
     counts: np.ndarray,
     background: np.ndarray,
-) -> np.ndarray:
-    """Spectrum of a region's events, and of the background expected in it.
+    levels: np.ndarray,
+    share: np.ndarray,
+) -> tuple[float, float, float]:
+    """All that one observation has to say of a region.
 
     Parameters
     ----------
     start, stop : ndarray of int64, shape (n_runs,)
-        The region.
+        Runs of whole pixels of the region.
+    edge_pixel, edge_part, iy, ix, radius
+        Its edge; see `CircleEdge`.
+    nx : int
+        Width of the image.
+    least_exposed : float
+        Where the region's pixels expose less than this in sum, nothing else is done.
+    exposure_fraction, brightness : ndarray of float32, shape (n_pixels,)
+        Flat images; their product is a pixel's light.
+    response_index, response_part : ndarray of uint8 and float32, shape (n_pixels,)
+        (1 - part) of a pixel's light belongs to the response `index`, `part` of it to the next one.
     pixel_start : ndarray of int64, shape (n_pixels + 1,)
-        Where the events of each pixel start in `channel`.
-    channel : ndarray of int, shape (n_events,)
-        Channel index of the events, sorted by pixel; all below n_channels.
-    background_image : ndarray, shape (n_groups, n_pixels)
-        Background by detector group [count/pixel].
-    background_shape : ndarray of float64, shape (n_groups, n_channels)
-        Its spectrum by detector group, sum 1.
-    counts, background : ndarray of float64, shape (n_channels,)
-        The events and the background are added to these.
+        Where the events of each pixel start.
+    channel : ndarray of uint16, shape (n_events,)
+        Channel index of the events, sorted by pixel.
+    event_x, event_y : ndarray of float32, shape (n_events,)
+        Position of the events from the centre of their pixel [pixel]; may be empty where there is no edge.
+    background_image : ndarray of float32, shape (n_groups, n_pixels)
+        Background by group [count/pixel].
+    background_shape : ndarray of float64, shape (n_groups, n_bins)
+        Its spectrum by group.
+    counts : ndarray of int64, shape (n_channels,)
+        The events are added.
+    background : ndarray of float64, shape (n_bins,)
+        Overwritten with the background expected, not below 0 (components that correct others are negative).
+    levels : ndarray of float64, shape (n_groups,)
+        Overwritten with the background of each group [count].
+    share : ndarray of float64, shape (n_responses,)
+        Overwritten with the share of each response in the light, sum 1; all of it in the first where there is none.
 
     Returns
     -------
-    ndarray of float64, shape (n_groups,)
-        Background of each group [count].
+    exposed, light, whole_light : float
+        Sums over the region of exposure fraction, of its product with the brightness, and of the brightness.
     """
-    levels = np.empty(len(background_image))
+    exposed = _image_sum(start, stop, edge_pixel, edge_part, exposure_fraction)
+    if not exposed >= least_exposed:
+        return exposed, 0.0, 0.0
+    whole_light = _image_sum(start, stop, edge_pixel, edge_part, brightness)
+    light = _shared_light(
+        start, stop, edge_pixel, edge_part, exposure_fraction, brightness, response_index, response_part, share
+    )
     for r in range(len(start)):
         for e in range(pixel_start[start[r]], pixel_start[stop[r]]):
-            counts[channel[e]] += 1.0
-    for g in range(len(background_image)):
-        level = 0.0
-        for r in range(len(start)):
-            for p in range(start[r], stop[r]):
-                level += background_image[g, p]
-        levels[g] = level
+            counts[channel[e]] += 1
+    for k in range(len(edge_pixel)):
+        p = edge_pixel[k]
+        dy, dx = float(p // nx - iy), float(p % nx - ix)
+        for e in range(pixel_start[p], pixel_start[p + 1]):
+            if _is_inside(dy + event_y[e], dx + event_x[e], radius):
+                counts[channel[e]] += 1
+    background[:] = 0.0
+    for g in range(len(levels)):
+        levels[g] = _image_sum(start, stop, edge_pixel, edge_part, background_image[g])
         for i in range(len(background)):
-            background[i] += level * background_shape[g, i]
-    return levels
+            background[i] += levels[g] * background_shape[g, i]
+    for i in range(len(background)):
+        if background[i] < 0.0:
+            background[i] = 0.0
+    return exposed, light, whole_light
 
 
 @compiled
 def grouped_spectrum(
     start: np.ndarray,
     stop: np.ndarray,
+    edge_pixel: np.ndarray,
+    iy: int,
+    ix: int,
+    radius: float,
+    nx: int,
     pixel_start: np.ndarray,
     channel: np.ndarray,
+    event_x: np.ndarray,
+    event_y: np.ndarray,
     group: np.ndarray,
     n_groups: int,
     n_channels: int,
 ) -> np.ndarray:
-    """Histograms of the events of a region by detector group, int64, shape (n_groups, n_channels).
+    """Histograms of the events of a region by group, int64, shape (n_groups, n_channels).
 
-    `group` holds the detector group of every event; the other parameters are those of `observed_spectrum`.
+    `group` holds the group of every event; the other parameters are those of `observe_region`.
     """
     counts = np.zeros((n_groups, n_channels), dtype=np.int64)
     for r in range(len(start)):
         for e in range(pixel_start[start[r]], pixel_start[stop[r]]):
             counts[group[e], channel[e]] += 1
+    for k in range(len(edge_pixel)):
+        p = edge_pixel[k]
+        dy, dx = float(p // nx - iy), float(p % nx - ix)
+        for e in range(pixel_start[p], pixel_start[p + 1]):
+            if _is_inside(dy + event_y[e], dx + event_x[e], radius):
+                counts[group[e], channel[e]] += 1
     return counts
-
-
-@compiled
-def exposure_sums(
-    start: np.ndarray, stop: np.ndarray, image: np.ndarray, weight: np.ndarray
-) -> tuple[float, float, float]:
-    """Sums over a region of an image, of the image times a weight, and of the weight.
-
-    Parameters
-    ----------
-    start, stop : ndarray of int64, shape (n_runs,)
-        The region.
-    image, weight : ndarray, shape (n_pixels,)
-        Flat images.
-
-    Returns
-    -------
-    plain, weighted, weights : float
-    """
-    plain = weighted = weights = 0.0
-    for r in range(len(start)):
-        for p in range(start[r], stop[r]):
-            value, factor = np.float64(image[p]), np.float64(weight[p])
-            plain += value
-            weighted += value * factor
-            weights += factor
-    return plain, weighted, weights
-
-
-@compiled
-def response_weights(
-    start: np.ndarray,
-    stop: np.ndarray,
-    exposure_fraction: np.ndarray,
-    brightness: np.ndarray,
-    index: np.ndarray,
-    part: np.ndarray,
-    n_responses: int,
-) -> np.ndarray:
-    """Share of each response in the light that an observation sees of a region.
-
-    Parameters
-    ----------
-    start, stop : ndarray of int64, shape (n_runs,)
-        The region.
-    exposure_fraction, brightness : ndarray, shape (n_pixels,)
-        Their product is a pixel's light.
-    index, part : ndarray, shape (n_pixels,)
-        (1 - part) of a pixel's light belongs to the response `index`, `part` of it to the next one.
-    n_responses : int
-
-    Returns
-    -------
-    ndarray of float64, shape (n_responses,)
-        Sum 1; all of it in the first one where there is no light.
-    """
-    share = np.zeros(n_responses)
-    total = 0.0
-    for r in range(len(start)):
-        for p in range(start[r], stop[r]):
-            light = np.float64(exposure_fraction[p]) * np.float64(brightness[p])
-            beyond = light * np.float64(part[p])
-            total += light
-            share[index[p]] += light - beyond
-            if beyond > 0.0:
-                share[index[p] + 1] += beyond
-    if not total > 0.0:
-        share[0] = 1.0
-        return share
-    return share / total
 
 
 @compiled
@@ -221,42 +164,53 @@ def mean_response(nodes: np.ndarray, share: np.ndarray, rates: np.ndarray, first
 
 
 @compiled(part=True)
-def _half_width(dy: int, radius: float) -> int:
-    """Largest dx with dx^2 + dy^2 <= radius^2, or -1."""
-    rest = radius * radius - dy * dy
-    if not (radius >= 0.0 and rest >= 0.0):
-        return -1
-    # The root may be rounded across an integer, the comparison of squares is exact.
-    width = int(np.sqrt(rest))
-    while width * width > rest:
-        width -= 1
-    while (width + 1) * (width + 1) <= rest:
-        width += 1
-    return width
+def _is_inside(y, x, radius):
+    return y * y + x * x <= radius * radius
 
 
-@compiled
-def _circle_runs(iy, ix, radius, ny, nx):
-    reach = _half_width(np.int64(0), radius)
-    first, last = max(iy - reach, 0), min(iy + reach, ny - 1)
-    size = max(last - first + 1, 0) if reach >= 0 else 0
-    start = np.empty(size, dtype=np.int64)
-    stop = np.empty(size, dtype=np.int64)
-    n = 0
-    for y in range(first, first + size):
-        width = _half_width(y - iy, radius)
-        low, high = max(ix - width, 0), min(ix + width, nx - 1)
-        if low <= high:
-            start[n] = y * nx + low
-            stop[n] = y * nx + high + 1
-            n += 1
-    return start[:n], stop[:n]
+@compiled(part=True, fastmath=REASSOCIATE)
+def _image_sum(start, stop, edge_pixel, edge_part, image):
+    total = 0.0
+    for r in range(len(start)):
+        for p in range(start[r], stop[r]):
+            total += np.float64(image[p])
+    for k in range(len(edge_pixel)):
+        total += edge_part[k] * image[edge_pixel[k]]
+    return total
 
 
-@compiled
-def _circle_pixel_count(radius):
-    reach = _half_width(np.int64(0), radius)
-    total = 0
-    for dy in range(-reach, reach + 1):
-        total += 2 * _half_width(dy, radius) + 1
-    return total if reach >= 0 else 0
+@compiled(part=True, fastmath=REASSOCIATE)
+def _shared_light(start, stop, edge_pixel, edge_part, exposure_fraction, brightness, index, part, share):
+    """Light of a region; the share of each response is written into `share`."""
+    share[:] = 0.0
+    light = 0.0
+    if len(share) == 1:
+        share[0] = 1.0
+        for r in range(len(start)):
+            for p in range(start[r], stop[r]):
+                light += np.float64(exposure_fraction[p]) * np.float64(brightness[p])
+        for k in range(len(edge_pixel)):
+            p = edge_pixel[k]
+            light += edge_part[k] * exposure_fraction[p] * brightness[p]
+        return light
+    for r in range(len(start)):
+        for p in range(start[r], stop[r]):
+            light += _add_light(np.float64(exposure_fraction[p]) * brightness[p], index[p], part[p], share)
+    for k in range(len(edge_pixel)):
+        p = edge_pixel[k]
+        light += _add_light(edge_part[k] * exposure_fraction[p] * brightness[p], index[p], part[p], share)
+    if light > 0.0:
+        share /= light
+    else:
+        share[:] = 0.0
+        share[0] = 1.0
+    return light
+
+
+@compiled(part=True)
+def _add_light(light, index, part, share):
+    beyond = light * part
+    share[index] += light - beyond
+    if beyond > 0.0:
+        share[index + 1] += beyond
+    return light

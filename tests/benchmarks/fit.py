@@ -49,8 +49,7 @@ def sherpa_rows(fitter: RegionFitter, indices: np.ndarray, channel: np.ndarray) 
     shape = (len(indices), len(observations), len(channel))
     counts, blank, exposure, scale = np.zeros(shape), np.zeros(shape), np.zeros(shape[:2]), np.ones(shape[:2])
     for row, index in enumerate(indices):
-        start, stop, n_pixels = fitter.region_runs(int(index))
-        found = fitter.extractor.extract(start, stop, n_pixels)
+        found = fitter.extractor.extract(*fitter.region_runs(int(index)))
         for part in found.parts:
             j = part.position
             own = slice(found.start[j], found.start[j + 1])

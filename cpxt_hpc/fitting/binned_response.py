@@ -46,12 +46,13 @@ def binned_response(observation: ObservationInput, bin_channels: int) -> BinnedR
     )
 
 
-def binned_matrix(matrix: csr_array, channel: np.ndarray, bin_channels: int) -> csr_array:
-    """Columns of a redistribution matrix, in the order of `channel`, summed in bins of so many."""
+def binned_matrix(
+    matrix: csr_array, channel: np.ndarray, bin_channels: int, weight: np.ndarray | None = None
+) -> csr_array:
+    """Columns of a redistribution matrix, in the order of `channel` and times their `weight`, in bins of so many."""
     n_bins = -(-len(channel) // bin_channels)
-    to_bin = csr_array(
-        (np.ones(len(channel)), (channel, np.arange(len(channel)) // bin_channels)), shape=(matrix.shape[1], n_bins)
-    )
+    weight = np.ones(len(channel)) if weight is None else weight
+    to_bin = csr_array((weight, (channel, np.arange(len(channel)) // bin_channels)), shape=(matrix.shape[1], n_bins))
     binned = csr_array(matrix @ to_bin)
     binned.sort_indices()
     return binned

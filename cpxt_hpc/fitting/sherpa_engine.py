@@ -139,6 +139,7 @@ class SherpaEngine:
         self.responses = tuple(responses)
         self.timeout_s = timeout_s
         self.versions: dict[str, str] = {}
+        self.ranges = {"abundance": tuple(map(float, abundance_range)), "nH": tuple(map(float, nh_range_1e22))}
         self._statistic = settings.statistic
         free = [name for name, is_free in (("abundance", settings.free_abundance), ("nH", settings.free_nh)) if is_free]
         self._configuration = {
@@ -149,8 +150,8 @@ class SherpaEngine:
             "norms_per_observation": settings.norms_per_observation,
             "delta_statistic": float(settings.delta_statistic),
             "kt_range": tuple(map(float, kt_range_kev)),
-            "nh_range": tuple(map(float, nh_range_1e22)),
-            "abundance_range": tuple(map(float, abundance_range)),
+            "nh_range": self.ranges["nH"],
+            "abundance_range": self.ranges["abundance"],
             "responses": [
                 {
                     "energy_edges_kev": each.energy_edges_kev,

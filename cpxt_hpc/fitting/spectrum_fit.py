@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -37,7 +38,17 @@ class SpectralModel:
     nh_1e22: float
 
 
-def fit_spectra(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, settings: FitSettings) -> None:
+OtherEngine = Callable[[np.ndarray, RegionSpectra, SpectralModel], None]
+"""Writes values, limits, statistic, status and flags of its own fit into a row."""
+
+
+def fit_spectra(
+    row: np.ndarray,
+    spectra: RegionSpectra,
+    model: SpectralModel,
+    settings: FitSettings,
+    other_engine: OtherEngine | None = None,
+) -> None:
     """Fit spectra and write the outcome into a row.
 
     Parameters
@@ -47,6 +58,8 @@ def fit_spectra(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, s
     spectra : RegionSpectra
     model : SpectralModel
     settings : FitSettings
+    other_engine : callable, optional
+        Fits in place of the exact engine.
     """
     if not spectra.parts:
         row["status"] = Status.NO_EXPOSURE
@@ -68,6 +81,9 @@ def fit_spectra(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, s
         return
     if counts < FEW_COUNTS_BELOW:
         row["flags"] = Flag.FEW_COUNTS
+    if other_engine is not None:
+        other_engine(row, spectra, model)
+        return
     _fill_parameters(row, _prepared(spectra, settings), model.kt_nodes_kev)
 
 

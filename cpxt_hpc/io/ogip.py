@@ -21,6 +21,9 @@ LOWEST_ENERGY_KEV = 1e-10
 
 MATRIX_NAMES = ("MATRIX", "SPECRESP MATRIX")
 
+WHOLE_NUMBER_TOLERANCE = 1e-3
+"""How far a rate in single precision times the exposure may lie from a number of counts."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PhaSpectrum:
@@ -29,7 +32,11 @@ class PhaSpectrum:
     Attributes
     ----------
     channel : ndarray of int64, shape (n,)
+        Consecutive numbers.
     counts : ndarray of float64, shape (n,)
+        Observed counts, or expected ones where the file holds no whole numbers.
+    quality : ndarray of int64, shape (n,)
+        0 where a channel is good.
     exposure_s : float
     backscal : float or ndarray of shape (n,)
     areascal : float or ndarray of shape (n,)
@@ -39,12 +46,18 @@ class PhaSpectrum:
 
     channel: np.ndarray
     counts: np.ndarray
+    quality: np.ndarray
     exposure_s: float
     backscal: float | np.ndarray
     areascal: float | np.ndarray
     background_file: str
     response_file: str
     area_file: str
+
+    @property
+    def holds_whole_numbers(self) -> bool:
+        """Whether the counts can be observed ones."""
+        return bool(np.array_equal(self.counts, np.rint(self.counts)))
 
 
 def read_arf(path: Path) -> EffectiveArea:
@@ -130,18 +143,21 @@ def read_pha(path: Path) -> PhaSpectrum:
         exposure = header.get("EXPOSURE")
         if not (isinstance(exposure, (int, float)) and np.isfinite(exposure) and exposure > 0):
             raise DataError(f"{path}: EXPOSURE is {exposure!r}, expected a positive number of seconds.")
-        channel = _column(table, "CHANNEL", path).astype(np.int64)
+        channel = _column(table, "CHANNEL", path)
         if "COUNTS" in _names(table):
             counts = _column(table, "COUNTS", path)
         else:
-            counts = _column(table, "RATE", path) * exposure
-        if counts.ndim != 1:
+            counts = _whole_numbers(_column(table, "RATE", path) * exposure)
+        if counts.ndim != 1 or "SPEC_NUM" in _names(table):
             raise DataError(f"{path}: holds several spectra (PHA type II); extract one of them first.")
+        if not (len(channel) and np.all(np.diff(channel) == 1) and channel[0] == int(channel[0])):
+            raise DataError(f"{path}: its channels are not consecutive whole numbers. Extract the spectrum again.")
         if not (np.all(np.isfinite(counts)) and np.all(counts >= 0)):
             raise DataError(f"{path}: has counts that are negative or no number.")
+        quality = _quality(table, len(counts), path)
         scales = [_scale(table, name, path) for name in ("BACKSCAL", "AREASCAL")]
         files = [_file_name(header.get(key)) for key in ("BACKFILE", "RESPFILE", "ANCRFILE")]
-    return PhaSpectrum(channel, counts, float(exposure), *scales, *files)
+    return PhaSpectrum(channel.astype(np.int64), counts, quality, float(exposure), *scales, *files)
 
 
 def _extension(hdus: fits.HDUList, names: tuple[str, ...], path: Path) -> fits.BinTableHDU:
@@ -181,7 +197,9 @@ def _channel_numbers(bounds: fits.BinTableHDU, path: Path) -> np.ndarray:
         raise DataError(f"{path}: the channels of EBOUNDS are not consecutive whole numbers. Extract the RMF again.")
     logger.warning(
         "%s: the CHANNEL column of EBOUNDS is damaged; channels are numbered from %d to %d as its TLMIN and TLMAX say.",
-        path, int(first), int(last),
+        path,
+        int(first),
+        int(last),
     )
     return np.arange(int(first), int(last) + 1, dtype=np.int64)
 
@@ -230,6 +248,20 @@ def _matrix(table: fits.BinTableHDU, first_channel: int, n_channels: int, path: 
     matrix = csr_array((data, indices, np.array(row_start)), shape=(len(n_groups), n_channels))
     matrix.sum_duplicates()
     return matrix
+
+
+def _whole_numbers(counts: np.ndarray) -> np.ndarray:
+    """Counts from rates: rounded, if that is all that keeps them from being whole numbers."""
+    rounded = np.rint(counts)
+    near = np.all(np.abs(counts - rounded) <= WHOLE_NUMBER_TOLERANCE * np.maximum(1.0, 1e-3 * np.abs(counts)))
+    return rounded if near else counts
+
+
+def _quality(table: fits.BinTableHDU, n_channels: int, path: Path) -> np.ndarray:
+    """QUALITY: a column where the file has one, else the keyword, else good."""
+    if "QUALITY" in _names(table):
+        return _column(table, "QUALITY", path).astype(np.int64)
+    return np.full(n_channels, int(table.header.get("QUALITY", 0)), dtype=np.int64)
 
 
 def _scale(table: fits.BinTableHDU, name: str, path: Path) -> float | np.ndarray:

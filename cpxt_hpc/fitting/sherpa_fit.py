@@ -1,0 +1,82 @@
+"""What Sherpa found, as a row of results with the statuses and flags of the exact engine."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+
+from cpxt_hpc.fitting.region_spectra import RegionSpectra
+from cpxt_hpc.fitting.results import Flag, Status
+from cpxt_hpc.fitting.sherpa_engine import SherpaEngine, SherpaFault, SherpaTimeout
+from cpxt_hpc.fitting.spectrum_fit import SpectralModel, kt_status
+
+logger = logging.getLogger(__name__)
+
+BOUND_TOLERANCE = 1e-6
+"""Relative distance from a bound of the search within which a best value counts as at the bound."""
+
+MORE_FREE = {
+    "abundance": (Flag.ABUNDANCE_AT_BOUND, Flag.ABUNDANCE_UNBOUND),
+    "nH": (Flag.NH_AT_BOUND, Flag.NH_UNBOUND),
+}
+"""Flags of the parameters that may be free besides kT and norm: at a bound, a limit not found."""
+
+
+def fill_from_sherpa(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, engine: SherpaEngine) -> None:
+    """Fit spectra with Sherpa and write values, limits, statistic and status into a row.
+
+    A fit that raises an exception in Sherpa, kills its process or takes too long gives a status.
+
+    Parameters
+    ----------
+    row : ndarray of RESULT_DTYPE, shape ()
+    spectra : RegionSpectra
+    model : SpectralModel
+    engine : SherpaEngine
+    """
+    try:
+        found = engine.fit(spectra)
+    except SherpaFault as fault:
+        logger.warning("region %d: Sherpa: %s", row["region"], fault)
+        row["status"] = Status.TIMED_OUT if isinstance(fault, SherpaTimeout) else Status.CRASHED
+        return
+    lowest, highest = float(model.kt_nodes_kev[0]), float(model.kt_nodes_kev[-1])
+    row["stat"] = found.statistic
+    norm, kt = found.values["norm"], found.values["kT"]
+    row["norm"] = norm
+    row["norm_lo"], row["norm_hi"] = _limits(found.limits.get("norm"), 0.0, math.nan)
+    if not norm > 0.0:
+        row["kT_lo"], row["kT_hi"] = lowest, highest
+        row["status"] = Status.KT_UNCONSTRAINED
+        return
+    kt = _snapped(kt, lowest, highest)
+    row["kT"] = kt
+    kt_limits = found.limits.get("kT", (None, None))
+    row["kT_lo"], row["kT_hi"] = _limits(kt_limits, lowest, highest)
+    for name, (at_bound, unbound) in MORE_FREE.items():
+        row[name] = found.values[name]
+        if name in found.limits:
+            low, high = engine.ranges[name]
+            row[f"{name}_lo"], row[f"{name}_hi"] = _limits(found.limits[name], low, high)
+            if _snapped(found.values[name], low, high) in (low, high):
+                row["flags"] |= at_bound
+            if None in found.limits[name]:
+                row["flags"] |= unbound
+    row["status"] = kt_status(kt, lowest, highest, kt_limits[0] is not None, kt_limits[1] is not None)
+    if not all(math.isfinite(row[name]) for name in ("kT", "norm", "stat")):
+        row["status"] = Status.NOT_A_NUMBER
+
+
+def _limits(found: tuple[float | None, float | None] | None, low: float, high: float) -> tuple[float, float]:
+    lower, upper = found or (None, None)
+    return low if lower is None else lower, high if upper is None else upper
+
+
+def _snapped(value: float, low: float, high: float) -> float:
+    """The value, or the bound that it all but touches: Sherpa's optimisers stop just beside one."""
+    for bound in (low, high):
+        if abs(value - bound) <= BOUND_TOLERANCE * max(abs(bound), high - low):
+            return bound
+    return value

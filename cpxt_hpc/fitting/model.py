@@ -20,8 +20,8 @@ class RegionTable:
     iy, ix : ndarray of int32, shape (n,)
         Pixel that the region's result belongs to.
     radius : ndarray of float64, shape (n,)
-        Radius [image pixels]; a circle holds the pixels whose centre lies within it, or with ``edge = exact`` the events
-        that do. 0 for a pixel list.
+        Radius [image pixels]; a circle holds the pixels whose centre lies within it, or with ``edge = exact`` the
+        events that do. 0 for a pixel list.
     pixel_start : ndarray of int64, shape (n + 1,)
         Where each region's pixels start in ``pixels``; for circles start and end are equal.
     pixels : ndarray of int64

@@ -112,19 +112,26 @@ def shape_fault(fit_input: FitInput) -> str:
                 f"{label}{start} runs from {ends[0]} to {ends[-1]}, "
                 f"but {target} has {len(getattr(record, target))} entries"
             )
+    exact_edge = fit_input.settings.get("edge") == "exact"
     for observation in fit_input.observations:
-        fault = _response_fault(observation)
+        fault = _position_fault(observation, exact_edge) or _response_fault(observation)
         if fault:
             return f"observation {observation.obsid}: {fault}"
     return ""
 
 
-def _response_fault(observation: ObservationInput) -> str:
-    """What is wrong with the positions of events or with the indices of responses."""
+def _position_fault(observation: ObservationInput, exact_edge: bool) -> str:
+    """What is wrong with the positions of events."""
     for x, y, channel in (("event_x", "event_y", "channel"), ("blank_x", "blank_y", "blank_channel")):
-        lengths = {len(getattr(observation, x)), len(getattr(observation, y))}
-        if lengths not in ({0}, {len(getattr(observation, channel))}):
-            return f"{x} and {y} have {lengths} entries, expected none or as many as {channel}"
+        lengths = [len(getattr(observation, name)) for name in (x, y)]
+        expected = len(getattr(observation, channel)) if exact_edge else 0
+        if lengths != [expected, expected]:
+            return f"{x} and {y} have {lengths[0]} and {lengths[1]} entries, expected {expected}"
+    return ""
+
+
+def _response_fault(observation: ObservationInput) -> str:
+    """What is wrong with the indices of responses."""
     highest = int(np.max(observation.response_index + (observation.response_part > 0), initial=0))
     if highest >= len(observation.arf_area_cm2):
         return f"response_index reaches response {highest} of {len(observation.arf_area_cm2)}"

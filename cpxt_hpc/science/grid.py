@@ -78,6 +78,15 @@ class PixelGrid:
         inside = (ix >= 0) & (ix < self.nx) & (iy >= 0) & (iy < self.ny)
         return np.where(inside, iy * self.nx + ix, -1)
 
+    def place_in_pixel(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distance (dx, dy) of sky positions from the centre of their pixel [image pixel], float32, -0.5 to 0.5.
+
+        Nothing of a position in float32, as event files have it, is lost: a float32 from the pixel's centre is finer.
+        """
+        column = (np.asarray(x, dtype=float) - self.sky_x0) / self.binning
+        row = (np.asarray(y, dtype=float) - self.sky_y0) / self.binning
+        return tuple((place - np.floor(place) - 0.5).astype(np.float32) for place in (column, row))
+
     def counts_image(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Number of positions in each pixel, shape (ny, nx), int64."""
         index = self.pixel_index(x, y)

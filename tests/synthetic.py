@@ -7,6 +7,7 @@ order of those of ACIS-I, and no astrophysics. The same arguments give the same 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -69,6 +70,7 @@ def make_fit_input(
     abundance: float = 0.3,
     radius_pixel: float = 4.0,
     plasma: np.ndarray | None = None,
+    edge: str = "pixel",
 ) -> FitInput:
     """A fit input with events drawn from a known cluster.
 
@@ -93,6 +95,8 @@ def make_fit_input(
         Radius of the innermost regions; it grows outwards up to three times that.
     plasma : ndarray, shape (2, n_nodes, n_channels), optional
         Count rates for norm 1 at abundance 0 and 1 at the `temperature_nodes`, in place of the made-up ones.
+    edge : str
+        exact: every event gets a random place in its pixel, and the setting says so.
 
     Returns
     -------
@@ -142,6 +146,9 @@ def make_fit_input(
         "energy_max": 8.0,
         "seed": seed,
     }
+    if edge == "exact":
+        settings["edge"] = edge
+        observations = tuple(_with_positions(np.random.default_rng([seed, o.obsid]), o) for o in observations)
     arguments = (seed, ny, nx, n_obs, n_channels, n_regions, n_pixel_lists, counts, background_share)
     digest = hashlib.sha256(repr((*arguments, abundance, radius_pixel)).encode() + kt_image.tobytes())
     return FitInput(
@@ -223,6 +230,15 @@ def _draw_observation(
         background_scale_error=np.zeros(len(GROUPS)),
         **one_response(ny, nx, nodes.shape[-1]),
     )
+
+
+def _with_positions(rng, observation):
+    places = {
+        name: rng.uniform(-0.5, 0.5, len(events)).astype(np.float32)
+        for names, events in (("event_x event_y", observation.channel), ("blank_x blank_y", observation.blank_channel))
+        for name in names.split()
+    }
+    return dataclasses.replace(observation, **places)
 
 
 def one_response(ny: int, nx: int, n_channels: int) -> dict:

@@ -84,6 +84,52 @@ def test_rows_hold_what_the_definitions_say(fit_input, fitter):
         assert row["status"] == Status.OK
 
 
+@pytest.mark.parametrize("statistic", ["cstat", "chi2gehrels"])
+def test_an_exact_edge_takes_the_events_inside_the_circle_and_parts_of_its_pixels(statistic):
+    geometry = pytest.importorskip("photutils.geometry", reason="photutils is not installed")
+    fit_input = make_fit_input(n_regions=30, n_pixel_lists=4, edge="exact")
+    fitter = RegionFitter(fit_input, statistic=statistic)
+    ny, nx = fit_input.grid.shape
+    weight = fit_input.surface_brightness.astype(float)
+
+    def inside(observation, name, iy, ix, radius):
+        pixel = np.repeat(np.arange(ny * nx), np.diff(getattr(observation, f"{name}pixel_start")))
+        position = "event_" if name == "" else name
+        x = pixel % nx + getattr(observation, f"{position}x").astype(float)
+        y = pixel // nx + getattr(observation, f"{position}y").astype(float)
+        return getattr(observation, f"{name}channel")[(x - ix) ** 2 + (y - iy) ** 2 <= radius**2]
+
+    for index in range(26):
+        circle = (fit_input.regions.iy[index], fit_input.regions.ix[index], fit_input.regions.radius[index])
+        iy, ix, radius = circle
+        spectra = fitter.extractor.extract(*fitter.region_runs(index))
+        part = geometry.circular_overlap_grid(-ix - 0.5, nx - ix - 0.5, -iy - 0.5, ny - iy - 0.5, nx, ny, radius, 1, 1)
+        exposed = [np.sum(part * o.exposure_fraction) / (np.pi * radius**2) for o in fit_input.observations]
+        assert [p.position for p in spectra.parts] == [j for j, each in enumerate(exposed) if each >= 0.09]
+        for found in spectra.parts:
+            observation, own = fit_input.observations[found.position], spectra.start[found.position :]
+            n_channels = observation.nodes.shape[-1]
+            expected = np.bincount(inside(observation, "", *circle), minlength=n_channels)
+            assert np.array_equal(spectra.counts[own[0] : own[1]], expected)
+            if statistic != "cstat":
+                blank = np.bincount(inside(observation, "blank_", *circle), minlength=n_channels)
+                assert np.array_equal(spectra.blank_counts[own[0] : own[1]], blank)
+            # The same sums in another order, and areas of two codes.
+            levels = (part * observation.background_counts).sum(axis=(1, 2))
+            background = spectra.background[own[0] : own[1]]
+            assert background == pytest.approx(levels @ observation.background_template, rel=1e-11)
+            assert found.exposed_fraction == pytest.approx(exposed[found.position], rel=1e-12)
+            light = np.sum(part * weight * observation.exposure_fraction) / np.sum(part * weight)
+            assert found.source_factor == pytest.approx(light, rel=1e-12)
+        assert fitter.fit(index)["status"] == Status.OK
+
+
+def test_an_exact_edge_leaves_lists_of_pixels_as_they_are(fit_input, fitter):
+    exact = RegionFitter(make_fit_input(n_regions=30, n_pixel_lists=4, edge="exact"))
+    for index in range(26, 30):
+        assert untimed(exact.fit(index)) == untimed(fitter.fit(index))
+
+
 def test_fit_input_has_regions_with_one_and_with_two_observations(fit_input, fitter):
     assert {int(fitter.fit(i)["n_obs"]) for i in range(len(fit_input.regions))} == {1, 2}
 

@@ -7,12 +7,13 @@ import pytest
 from astropy.cosmology import FlatLambdaCDM
 from astropy.io import fits as fits_files
 from astropy.wcs import WCS
+from synthetic import make_fit_input
 
 from cpxt_hpc.fitting.regions import RegionFitter
 from cpxt_hpc.fitting.results import Status
 from cpxt_hpc.io.images import read_image
 from cpxt_hpc.layout import ClusterLayout
-from cpxt_hpc.products.fitted import binning_fault, combine, region_sums
+from cpxt_hpc.products.fitted import binning_fault, combine, region_areas, region_sums
 from cpxt_hpc.products.maps import make_maps, write_maps
 from cpxt_hpc.products.plots import write_pictures
 from cpxt_hpc.products.quantities import NO_STATUS, QUANTITIES
@@ -134,6 +135,19 @@ def test_the_area_of_a_region_is_that_of_the_pixels_that_its_fit_uses(fit_input)
     for index in range(0, len(fit_input.regions), 37):
         start, stop, *_ = fitter.region_runs(index)
         assert areas[index] == np.sum(stop - start)
+
+
+def test_the_area_of_an_exact_circle_is_that_of_its_parts_in_the_image():
+    fit_input = make_fit_input(n_regions=40, n_pixel_lists=5, edge="exact")
+    fitter = RegionFitter(fit_input)
+    areas = region_areas(fit_input)
+    inside = 0
+    for index, area in enumerate(areas):
+        pixels = fitter.region_runs(index)
+        assert area == pytest.approx(np.sum(pixels.stop - pixels.start) + pixels.edge.part.sum(), rel=1e-15)
+        assert area <= pixels.n_pixels * (1.0 + 1e-12)
+        inside += area == pytest.approx(np.pi * fit_input.regions.radius[index] ** 2, rel=1e-12)
+    assert 0 < inside < 35
 
 
 def test_surface_brightness_is_net_counts_over_exposure_of_each_circle(fit_input):

@@ -25,6 +25,21 @@ def test_no_events_make_empty_pixels():
     assert start.tolist() == [0, 0, 0, 0] and channel.size == 0
 
 
+@pytest.mark.parametrize("corner", [0.5, 3900.5, 0.5 - 4 * 700])
+def test_a_place_in_its_pixel_holds_a_position_of_an_event_file_to_the_last_bit(corner):
+    grid = PixelGrid(150.0, 22.0, corner, corner, 2000, 2000)
+    rng = np.random.default_rng(2)
+    low = max(corner, 1.0)
+    x, y = rng.uniform(low, corner + 7999, (2, 100_000)).astype(np.float32)
+    x[:1000] = np.rint(x[:1000]) + np.float32(0.5)  # on the borders of pixels
+    pixel = grid.pixel_index(x, y)
+    dx, dy = grid.place_in_pixel(x, y)
+    assert dx.dtype == dy.dtype == np.float32
+    assert np.all((dx >= -0.5) & (dx < 0.5) & (dy >= -0.5) & (dy < 0.5))
+    back_x, back_y = grid.sky_from_image(pixel % grid.nx + dx.astype(float), pixel // grid.nx + dy.astype(float))
+    assert np.array_equal(back_x, x.astype(float)) and np.array_equal(back_y, y.astype(float))
+
+
 def test_a_part_of_a_grid_is_found_again():
     grid = PixelGrid(150.0, 22.0, 3900.5, 3812.5, 80, 60)
     assert part_of(grid, grid.crop(7, 30, 11, 80)) == (slice(7, 30), slice(11, 80))

@@ -18,6 +18,7 @@ from cpxt_hpc.layout import ClusterLayout
 from cpxt_hpc.science.binning import circle_sums
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.maps import FINEST_RESOLUTION, belongs_to_resolution, resolution_of, rows_of_pixels
+from cpxt_hpc.science.region_pixels import exact_circle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +162,7 @@ def combine(
     exposed = np.any([o.exposure_fraction > 0 for o in fit_input.observations], axis=0)
     shown = resolution_of(results["iy"], results["ix"])
     place = np.searchsorted(regions.number, results["region"])
-    pixels_of_region = region_sums(np.ones(grid.shape), regions)
+    pixels_of_region = region_areas(fit_input)
     return FittedRegions(
         name=fit_input.name,
         grid=grid,
@@ -209,6 +210,18 @@ def region_sums(image: np.ndarray, regions: RegionTable) -> np.ndarray:
     for index in _pixel_lists(regions):
         sums[index] = image.reshape(-1)[_listed(regions, index)].sum(dtype=float)
     return sums
+
+
+def region_areas(fit_input: FitInput) -> np.ndarray:
+    """Area of each region inside the image, as its fit takes it [pixel], float64, shape (n,)."""
+    regions, shape = fit_input.regions, fit_input.grid.shape
+    areas = region_sums(np.ones(shape), regions)
+    if fit_input.settings.get("edge") == "exact":
+        circles = np.flatnonzero(np.diff(regions.pixel_start) == 0)
+        for index in circles:
+            circle = exact_circle(regions.iy[index], regions.ix[index], regions.radius[index], shape)
+            areas[index] = np.sum(circle.stop - circle.start) + circle.edge.part.sum()
+    return areas
 
 
 def _up_to(resolution: int, results: np.ndarray) -> np.ndarray:

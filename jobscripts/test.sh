@@ -9,7 +9,7 @@
 set -uo pipefail
 
 # Debian packages that tests behind --system use; a test asks for the program it needs and skips without it.
-SYSTEM_PACKAGES=()
+SYSTEM_PACKAGES=(funtools)
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 arguments=()

@@ -185,7 +185,14 @@ class FitSection:
     delta_statistic: float = setting(
         1.0, doc="Rise of the statistic at the limits: 1 is 68 %, 2.706 is 90 %.", minimum=0.01, maximum=100.0
     )
-    plasma: str = setting("apec", doc="Plasma model.", choices=("apec", "bapec"))
+    plasma: str = setting(
+        "apec",
+        doc="Plasma model of XSPEC. apec, bapec (no velocity broadening) and nlapec (no lines) are linear between the "
+        "temperatures of AtomDB: exact. The others are tabulated to 0.1 % of the counts and the error is stored as "
+        "model_error; zbremss jumps by 0.9 % at 0.54, 13.6 and 54 keV; mekal (1 atom/cm3), raymond and equil need the "
+        "data files of a full XSPEC, such as CIAO's.",
+        choices=("apec", "bapec", "nlapec", "mekal", "raymond", "equil", "zbremss"),
+    )
     energy_min_kev: float = setting(0.7, doc="Lower end of the fitted band [keV].", minimum=0.1, maximum=12.0)
     energy_max_kev: float = setting(8.0, doc="Upper end of the fitted band [keV].", minimum=0.1, maximum=12.0)
     absorption: str = setting("phabs", doc="Galactic absorption model.", choices=("phabs", "tbabs", "wabs"))

@@ -73,6 +73,11 @@ class ObservationLayout:
         return self.analysis / "gti.fits"
 
     @property
+    def arf_region(self) -> Path:
+        """Where the ARF was made: a person's, or CIAO's specextract's, region file."""
+        return self.analysis / "acisI_region_0.reg"
+
+    @property
     def arf(self) -> Path:
         """Stage 3: effective area that stage 5 folds with."""
         return self.analysis / f"{self.obsid}.arf"
@@ -185,6 +190,11 @@ class ClusterLayout:
         return self.combined / f"{self.name}_mask_cropped.fits"
 
     @property
+    def off_cluster(self) -> Path:
+        """Stage 4: 1 where a pixel shows background only: exposed, no source, outside the crop and exclude.reg."""
+        return self.combined / f"{self.name}_off_cluster.fits"
+
+    @property
     def main_output(self) -> Path:
         return self.folder / "main_output"
 
@@ -210,6 +220,11 @@ class ClusterLayout:
     def snr_map(self) -> Path:
         """Stage 5: signal to noise that each pixel's circle has."""
         return self.acb / f"{self.name}_snr_map.fits"
+
+    @property
+    def background_table(self) -> Path:
+        """Stage 4: level of the background and what is left off the cluster, by observation and group of CCDs."""
+        return self.acb / f"{self.name}_background.csv"
 
     @property
     def commands(self) -> Path:

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from cpxt_hpc.cli import demo as command
-from cpxt_hpc.demo import instrument
+from cpxt_hpc.demo import instrument, simulate
 from cpxt_hpc.demo.cluster import demo_cluster
 from cpxt_hpc.demo.compare import circles_inside, compare, consistent, independent_circles
 from cpxt_hpc.demo.instrument import Pointing
@@ -135,6 +135,20 @@ def test_counts_of_the_core_match_the_truth(small_demo):
     # The point-spread function moves less than 5 % over the edge; gaps may take some; Poisson 4 sigma.
     expected = core["expected_counts_0p3_12"]
     assert 0.75 * expected - 4 * np.sqrt(expected) < found < 1.05 * expected + 4 * np.sqrt(expected)
+
+
+def test_photons_are_lost_to_vignetting_by_energy_and_angle():
+    """Thinned photons follow V(E, theta) of the ray traces: 4 sigma of the binomial."""
+    cluster = demo_cluster(seed=3, radius_arcsec=400.0, counts=1.0)
+    look = Pointing(cluster.ra_deg, cluster.dec_deg + 8.0 / 60.0, 30.0, (0.3, 1.1))
+    observation = simulate.Observation(7, look, 0.0, 1000.0, 1.0, 1.0)
+    n = 40_000
+    for channel, expected in ((103, 0.893), (439, 0.715)):  # 1.5 and 6.4 keV, 8 arcmin below the pointing
+        kept = simulate._imaged(
+            cluster, observation, np.zeros(n), np.zeros(n), np.full(n, channel), np.random.default_rng(channel)
+        )
+        assert len(kept.x) / n == pytest.approx(expected, abs=4 * np.sqrt(0.25 / n))
+        assert np.all(kept.channel == channel)
 
 
 def test_the_brightest_source_lies_where_the_truth_says(small_demo):

@@ -54,7 +54,7 @@ def test_interpolated_nodes_are_the_folded_model_of_sherpa(folded, tmp_path):
     assert ended.returncode == 0, ended.stderr
     expected = np.load(answer)["rates"][:, kept]
 
-    rates = nodes.rates[0]
+    (rates,) = nodes.rates[0]
     for (kt_kev, abundance), spectrum in zip(points, expected, strict=True):
         k = min(np.searchsorted(nodes.kt_kev, kt_kev, side="right") - 1, len(nodes.kt_kev) - 2)
         t = (kt_kev - nodes.kt_kev[k]) / (nodes.kt_kev[k + 1] - nodes.kt_kev[k])
@@ -87,9 +87,9 @@ def test_xspec_runs_once_for_equal_energy_grids(response, monkeypatch):
 
 def test_rates_are_positive_and_have_the_shape_of_the_contract(folded):
     kept, nodes = folded
-    assert nodes.rates[0].shape == (2, len(nodes.kt_kev), np.count_nonzero(kept))
+    assert nodes.rates[0].shape == (1, 2, len(nodes.kt_kev), np.count_nonzero(kept))
     assert nodes.rates[0].flags.c_contiguous
-    assert np.all(nodes.rates[0] >= 0) and np.all(nodes.rates[0][:, 10:] > 0)
+    assert np.all(nodes.rates[0] >= 0) and np.all(nodes.rates[0][..., 10:, :] > 0)
 
 
 def test_a_selection_is_needed_for_each_response(response):

@@ -105,7 +105,7 @@ def test_library_path_keeps_folders_without_rivals(tmp_path):
         ({"nh_1e22": -0.1}, "nh_1e22"),
         ({"nh_1e22": np.nan}, "nh_1e22"),
         ({"absorption": "phab"}, "absorption = 'phab' is unknown: choose one of phabs, tbabs, wabs"),
-        ({"model": "mekal"}, "model = 'mekal' is unknown: choose one of apec"),
+        ({"model": "vapec"}, "model = 'vapec' is unknown: choose one of apec"),
     ],
 )
 def test_arguments_out_of_range_are_refused(changes, message):

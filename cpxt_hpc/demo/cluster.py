@@ -64,7 +64,8 @@ class DemoCluster:
     radius_arcsec : float
         The cluster ends here.
     counts : float
-        Expected cluster counts (0.3-12 keV) of all observations together, were there no gaps between the chips.
+        Expected cluster counts (0.3-12 keV) of all observations together, were there neither gaps between the chips nor
+        vignetting.
     regions : tuple of TruthRegion
         Searched in order: the first that contains a position gives its temperature.
     sources : tuple of PointSource

@@ -9,9 +9,11 @@ import numpy as np
 from cpxt_hpc.demo import instrument
 from cpxt_hpc.demo.cluster import DemoCluster
 from cpxt_hpc.demo.instrument import Pointing
-from cpxt_hpc.demo.spectra import draw_channels
+from cpxt_hpc.demo.spectra import channel_energies_kev, draw_channels
+from cpxt_hpc.io.vignetting_table import hrma_vignetting
 from cpxt_hpc.science.events import PI_CHANNEL_EV
 from cpxt_hpc.science.grid import SKY_PIXEL_ARCSEC, sky_wcs
+from cpxt_hpc.science.vignetting import relative_area
 
 PARTICLE_RATE_PER_S = 0.62
 SKY_RATE_PER_S = 0.18
@@ -32,7 +34,8 @@ class Observation:
         Mission time of the first frame.
     ontime_s : float
     share : float
-        Part of the cluster's expected counts that this observation collects: its part of the exposure.
+        Part of the cluster's expected counts that this observation would collect on the axis: its part of the
+        exposure.
     background_scale : float
         Background level relative to the blank sky.
     flare_s : tuple of float or None
@@ -159,9 +162,14 @@ def sky_from_offsets(
 
 
 def _imaged(cluster, observation, x_arcsec, y_arcsec, channel, rng) -> Photons:
-    """Blur positions by the point-spread function and give them arrival times."""
+    """Lose photons off the axis to vignetting, blur positions by the point-spread function, give arrival times.
+
+    Spectra are those on the axis; a photon's energy is taken to be that of its channel.
+    """
     x, y = sky_from_offsets(cluster, observation.pointing, x_arcsec, y_arcsec)
     off_axis_arcmin = np.hypot(x - instrument.AXIS_PIXEL, y - instrument.AXIS_PIXEL) * SKY_PIXEL_ARCSEC / 60.0
+    passes = rng.random(len(x)) < relative_area(hrma_vignetting(), channel_energies_kev()[channel - 1], off_axis_arcmin)
+    x, y, channel, off_axis_arcmin = (values[passes] for values in (x, y, channel, off_axis_arcmin))
     sigma = instrument.psf_sigma_arcsec(off_axis_arcmin) / SKY_PIXEL_ARCSEC
     n = len(channel)
     return Photons(

@@ -111,6 +111,7 @@ def _summary(
         "abundance": cluster.abundance,
         "abundance_table": "angr",
         "absorption": "phabs",
+        "vignetting": "ray traces of the mirror with MARX 5.5.3, about each pointing; the ARFs are those on the axis",
         "radius_arcsec": cluster.radius_arcsec,
         "components": [
             {

@@ -24,6 +24,11 @@ from cpxt_hpc.fitting.xspec_child import ABSORPTION_MODELS, ADDITIVE_MODELS
 from cpxt_hpc.io import datafiles
 
 CHILD_MODULE = "cpxt_hpc.fitting.xspec_child"
+ATOMDB_MODELS = ("apec", "bapec", "nlapec")
+"""Models that XSPEC interpolates linearly in kT between the temperatures of AtomDB."""
+
+WITHOUT_METALS = ("zbremss",)
+
 TIMEOUT_S = 900
 SHOWN_LINES = 5
 
@@ -34,14 +39,22 @@ class XspecNodes:
 
     Attributes
     ----------
-    photons : ndarray, shape (n_abundance, n_kt, n_bin)
-        Absorbed photon flux for norm 1 [photon/cm2/s/bin].
+    emitted : ndarray, shape (n_abundance, n_kt, n_bin)
+        Photon flux for norm 1 before absorption [photon/cm2/s/bin].
+    transmission : ndarray, shape (n_nh, n_bin)
+        Part that each hydrogen column lets through.
     versions : dict of str
         ``xspec``, ``sherpa``, ``atomdb``.
     """
 
-    photons: np.ndarray
+    emitted: np.ndarray
+    transmission: np.ndarray
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def photons(self) -> np.ndarray:
+        """Photon flux behind the first column, shape (n_abundance, n_kt, n_bin)."""
+        return self.emitted * self.transmission[0]
 
 
 def evaluate_additive(
@@ -50,7 +63,7 @@ def evaluate_additive(
     *,
     abundances: ArrayLike = (0.0, 1.0),
     redshift: float,
-    nh_1e22: float,
+    nh_1e22: ArrayLike,
     absorption: str = "phabs",
     model: str = "apec",
     abundance_table: str = "angr",
@@ -59,8 +72,8 @@ def evaluate_additive(
 ) -> XspecNodes:
     """Absorbed plasma spectra for each abundance and temperature.
 
-    Between the temperatures of `apec_temperatures_kev` apec is linear in kT, and it is linear in the
-    abundance: two abundances and these temperatures are the whole model.
+    Between the temperatures of `apec_temperatures_kev` the `ATOMDB_MODELS` are linear in kT, and they are linear in
+    the abundance: two abundances and these temperatures are the whole model.
 
     Parameters
     ----------
@@ -71,12 +84,13 @@ def evaluate_additive(
     abundances : array_like, shape (n_abundance,)
         Metal abundances relative to `abundance_table`.
     redshift : float
-    nh_1e22 : float
-        Galactic column [10^22 cm^-2]; 0 for no absorption.
+    nh_1e22 : float or array_like, shape (n_nh,)
+        Galactic columns [10^22 cm^-2]; 0 for no absorption. Each costs next to nothing.
     absorption : str
         phabs, tbabs or wabs.
     model : str
-        apec or bapec.
+        A key of `ADDITIVE_MODELS`. Those but apec, bapec, nlapec and zbremss need data files that come with a full
+        XSPEC (CIAO has them).
     abundance_table, cross_sections : str
         As XSPEC's `abund` and `xsect` take them.
     apec_root : path, optional
@@ -104,7 +118,8 @@ def evaluate_additive(
         raise ValueError(f"kt_kev must be positive, found {temperatures}")
     if metals.ndim != 1 or not np.all((metals >= 0) & np.isfinite(metals)):
         raise ValueError(f"abundances must not be negative, found {metals}")
-    if not (nh_1e22 >= 0 and np.isfinite(nh_1e22)):
+    columns = np.atleast_1d(np.asarray(nh_1e22, dtype=float))
+    if columns.ndim != 1 or columns.size == 0 or not np.all((columns >= 0) & np.isfinite(columns)):
         raise ValueError(f"nh_1e22 must not be negative, found {nh_1e22}")
     if not (redshift > -1 and np.isfinite(redshift)):
         raise ValueError(f"redshift must be above -1, found {redshift}")
@@ -121,7 +136,7 @@ def evaluate_additive(
             "kt_kev": temperatures,
             "abundances": metals,
             "redshift": redshift,
-            "nh_1e22": nh_1e22,
+            "nh_1e22": columns,
             "absorption": absorption,
             "model": model,
             "abundance_table": abundance_table,
@@ -129,15 +144,20 @@ def evaluate_additive(
             "apec_root": str(root),
         }
     )
-    photons = answer["photons"]
+    emitted = answer["emitted"]
     # With a table that it cannot read XSPEC prints a line and returns zeros.
-    if not (np.all(np.isfinite(photons)) and np.all(photons.sum(axis=-1) > 0)):
+    if not (np.all(np.isfinite(emitted)) and np.all(emitted.sum(axis=-1) > 0)):
         raise ToolError(
             f"XSPEC's {model} gave an empty or invalid spectrum between {edges[0]:g} and {edges[-1]:g} keV "
-            f"with the tables {root}. Run: bash jobscripts/setup.sh, which checks them."
+            + (
+                f"with the tables {root}. Run: bash jobscripts/setup.sh, which checks them."
+                if model in ATOMDB_MODELS
+                else "at some temperature: its data files come with a full XSPEC (CIAO has them), not with the one of "
+                f"the set-up. Choose another plasma model, such as {', '.join(ATOMDB_MODELS)}."
+            )
         )
     versions = {name: str(answer[name]) for name in ("xspec", "sherpa")}
-    return XspecNodes(photons, versions | {"atomdb": atomdb_version(root)})
+    return XspecNodes(emitted, answer["transmission"], versions | {"atomdb": atomdb_version(root)})
 
 
 def apec_temperatures_kev(apec_root: str | Path | None = None) -> np.ndarray:

@@ -9,13 +9,22 @@ import sys
 import numpy as np
 
 ABSORPTION_MODELS = {"phabs": "XSphabs", "tbabs": "XSTBabs", "wabs": "XSwabs"}
-ADDITIVE_MODELS = {"apec": "XSapec", "bapec": "XSbapec"}
-#: Parameters between redshift and norm (bapec: no velocity broadening).
-FURTHER_PARAMETERS = {"apec": [], "bapec": [0.0]}
+ADDITIVE_MODELS = {
+    "apec": "XSapec",
+    "bapec": "XSbapec",
+    "nlapec": "XSnlapec",
+    "mekal": "XSmekal",
+    "raymond": "XSraymond",
+    "equil": "XSequil",
+    "zbremss": "XSzbremss",
+}
+FIXED_PARAMETERS = {"bapec": {"velocity": 0.0}, "mekal": {"nh": 1.0, "switch": 1.0}}
+"""Parameters besides temperature, abundance, redshift and norm, lower case: bapec without velocity broadening, mekal at
+1 hydrogen atom a cm3 from its table."""
 
 
 def evaluate(request):
-    """Photon spectra of one absorbed plasma model.
+    """Photon spectra of one plasma model, and the transmission of the absorber.
 
     Parameters
     ----------
@@ -25,8 +34,8 @@ def evaluate(request):
     Returns
     -------
     dict
-        ``photons`` [photon/cm2/s/bin for norm 1], shape (abundances, temperatures, bins), and the versions
-        ``xspec`` and ``sherpa``.
+        ``emitted`` [photon/cm2/s/bin for norm 1], shape (abundances, temperatures, bins), ``transmission``, shape
+        (columns, bins), and the versions ``xspec`` and ``sherpa``.
     """
     import sherpa
     from sherpa.astro import xspec
@@ -40,19 +49,22 @@ def evaluate(request):
     name = str(request["model"])
     plasma = getattr(xspec, ADDITIVE_MODELS[name])()
     absorption = getattr(xspec, ABSORPTION_MODELS[str(request["absorption"])])()
-    transmission = np.asarray(absorption.calc([float(request["nh_1e22"])], low, high))
-    redshift = float(request["redshift"])
-    # calc takes the values as they are: the highest node, 68.45 keV, is above Sherpa's limit of 64.
-    photons = np.array(
-        [
-            [
-                plasma.calc([kt, abundance, redshift, *FURTHER_PARAMETERS[name], 1.0], low, high)
-                for kt in request["kt_kev"].tolist()
-            ]
-            for abundance in request["abundances"].tolist()
-        ]
-    )
-    return {"photons": photons * transmission, "xspec": xspec.get_xsversion(), "sherpa": sherpa.__version__}
+    transmission = np.array([absorption.calc([column], low, high) for column in request["nh_1e22"].tolist()])
+    names = [parameter.name.lower() for parameter in plasma.pars]
+    fixed = {"redshift": float(request["redshift"]), "norm": 1.0, **FIXED_PARAMETERS.get(name, {})}
+
+    def emitted(kt, abundance):
+        # calc takes the values as they are: the highest node, 68.45 keV, is above Sherpa's limit of 64.
+        values = {**fixed, "kt": kt, "abundanc": abundance}
+        return plasma.calc([values[parameter] for parameter in names], low, high)
+
+    spectra = [[emitted(kt, metals) for kt in request["kt_kev"].tolist()] for metals in request["abundances"].tolist()]
+    return {
+        "emitted": np.array(spectra, dtype=float),
+        "transmission": transmission,
+        "xspec": xspec.get_xsversion(),
+        "sherpa": sherpa.__version__,
+    }
 
 
 def main(request_file, answer_file):

@@ -104,6 +104,17 @@ def read_tangent_point(path: Path) -> tuple[float, float]:
         return _sky_coordinates(_events_table(hdus, path), path)[:2]
 
 
+def read_pointing(path: Path) -> tuple[float, float] | None:
+    """Direction of the optical axis, RA and Dec [deg], from RA_PNT and DEC_PNT; None where the file has none.
+
+    Errors as of `read_events`.
+    """
+    with open_fits(path, "event file") as hdus:
+        table = _events_table(hdus, path)
+        values = [_number(table.header.get(key, hdus[0].header.get(key))) for key in ("RA_PNT", "DEC_PNT")]
+    return (values[0], values[1]) if np.all(np.isfinite(values)) and abs(values[1]) <= 90.0 else None
+
+
 def write_events(path: Path, events: EventList, history: Iterable[str] = ()) -> None:
     """Write a level-2 like event file that `read_events` gives back.
 

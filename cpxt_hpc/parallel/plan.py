@@ -69,6 +69,8 @@ def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Pa
         for key, value in now.items()
         if key in then and not _same(then[key], value)
     ]
+    if fit_settings(config).free_nh and len(fit_input.nh_nodes_1e22) < 2:
+        differing.append(f"nH frozen, in cluster.ini [fit] free = {config.fit.free!r}")
     if differing:
         raise ConfigError(
             f"{path} was made with other settings than {config.path} has now: {'; '.join(differing)}. "

@@ -12,17 +12,16 @@ import numpy as np
 
 from cpxt_hpc.errors import ConfigError, DataError
 from cpxt_hpc.fitting.model import FitInput, ObservationInput, RegionTable
-from cpxt_hpc.fitting.nodes import FoldedNodes, fold_nodes
 from cpxt_hpc.io.command_list import write_command_list
 from cpxt_hpc.io.fit_input import write_fit_input
 from cpxt_hpc.io.images import read_image, write_image
-from cpxt_hpc.io.ogip import read_responses
 from cpxt_hpc.science.binning import adaptive_radii, circle_sums, region_pixels, signal_to_noise
 from cpxt_hpc.science.brightness_weights import brightness_weights
 from cpxt_hpc.science.grid import PixelGrid
-from cpxt_hpc.science.response import channels_in_band
 from cpxt_hpc.stages.base import Stage, StageContext
-from cpxt_hpc.stages.pack import FoldedResponses, pack_observation
+from cpxt_hpc.stages.fold import FoldedField, fold_field
+from cpxt_hpc.stages.map_exposure import map_exposure_s
+from cpxt_hpc.stages.pack import pack_observation
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +47,16 @@ def run(context: StageContext) -> None:
     regions = RegionTable(
         number, iy, ix, radius[iy, ix], np.zeros(n_regions + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
     )
-    channel, nodes, responses = _folded_model(context, images.grid)
+    folded = fold_field(context, images.grid, images.mask)
     observations = tuple(
         pack_observation(
-            layout.observation(obsid), images.grid, images.mask, channel, folded, config.background
+            layout.observation(obsid), images.grid, images.mask, folded.channel, responses, rates, config.background,
+            exact_edge=config.binning.edge == "exact",
         )
-        for obsid, folded in zip(config.obsids, responses, strict=True)
+        for obsid, responses, rates in zip(config.obsids, folded.responses, folded.rates, strict=True)
     )
     weights = brightness_weights(
-        images.counts, images.background, images.exposure_s, images.mask,
+        images.counts, images.background, _vignetted_exposure_s(context, images, folded), images.mask,
         max_radius_pixel=config.binning.max_radius_pixel,
     )
     fit_input = FitInput(
@@ -65,10 +65,10 @@ def run(context: StageContext) -> None:
         regions=regions,
         observations=observations,
         surface_brightness=weights.astype(np.float32),
-        kt_nodes_kev=nodes.kt_kev,
-        nh_nodes_1e22=np.array([config.nh_1e22], dtype=np.float64),
+        kt_nodes_kev=folded.nodes.kt_kev,
+        nh_nodes_1e22=folded.nh_1e22,
         abundance=float(config.cluster.abundance),
-        settings=_settings(context, channel, nodes, observations, weights),
+        settings=_settings(context, folded, observations, weights),
         binning_digest=_binning_digest(context, images, radius),
     )
     _write_maps(context, images, radius)
@@ -76,7 +76,7 @@ def run(context: StageContext) -> None:
     write_fit_input(layout.fit_input, fit_input)
     logger.info(
         "%s: %.1f MB, %d channels, %d temperatures", layout.fit_input, layout.fit_input.stat().st_size / 1e6,
-        len(channel), len(nodes.kt_kev),
+        len(folded.channel), len(folded.nodes.kt_kev),
     )
 
 
@@ -113,47 +113,16 @@ def _circles(context: StageContext, images: MapImages) -> np.ndarray:
     return radius
 
 
-def _folded_model(
-    context: StageContext, grid: PixelGrid
-) -> tuple[np.ndarray, FoldedNodes, list[FoldedResponses]]:
-    """Numbers of the fitted channels, the same for all observations, and the model folded into them."""
-    config, fit = context.config, context.config.fit
-    responses, kept, channel, first_rmf = [], [], None, None
-    for observation in map(context.layout.observation, config.obsids):
-        area, redistribution = read_responses(observation.arf, observation.rmf)
-        inside = channels_in_band(redistribution, fit.energy_min_kev, fit.energy_max_kev)
-        own = redistribution.channel[inside]
-        if channel is None:
-            channel, first_rmf = own, observation.rmf
-        if not np.array_equal(own, channel):
-            raise DataError(
-                f"{observation.rmf}: channels {own[0]} to {own[-1]} lie in {fit.energy_min_kev:g} to "
-                f"{fit.energy_max_kev:g} keV, in {first_rmf} channels {channel[0]} to {channel[-1]}. "
-                "All responses must have the same EBOUNDS."
-            )
-        responses.append((area, redistribution))
-        kept.append(inside)
-    nodes = fold_nodes(
-        responses,
-        kept,
-        redshift=config.cluster.redshift,
-        nh_1e22=config.nh_1e22,
-        absorption=fit.absorption,
-        abundance_table=fit.abundance_table,
-        cross_sections=fit.cross_sections,
-        apec_root=fit.apec_root or None,
-    )
-    folded = [
-        FoldedResponses(
-            redistribution=redistribution,
-            area_cm2=area.area_cm2[None],
-            nodes=rates[None, None],
-            index=np.zeros(grid.shape, dtype=np.uint8),
-            part=np.zeros(grid.shape, dtype=np.float32),
-        )
-        for (area, redistribution), rates in zip(responses, nodes.rates, strict=True)
+def _vignetted_exposure_s(context: StageContext, images: MapImages, folded: FoldedField) -> np.ndarray:
+    """Exposure that a source on the axis would need for the same counts, all observations together [s].
+
+    With it the weights are the brightness of the sky, and not that of the image.
+    """
+    exposures = [
+        responses.relative_area * map_exposure_s(context.layout.observation(obsid), images.grid, images.mask)
+        for obsid, responses in zip(context.config.obsids, folded.responses, strict=True)
     ]
-    return channel, nodes, folded
+    return np.sum(exposures, axis=0)
 
 
 def _write_maps(context: StageContext, images: MapImages, radius: np.ndarray) -> None:
@@ -171,8 +140,7 @@ def _write_maps(context: StageContext, images: MapImages, radius: np.ndarray) ->
 
 def _settings(
     context: StageContext,
-    channel: np.ndarray,
-    nodes: FoldedNodes,
+    folded: FoldedField,
     observations: tuple[ObservationInput, ...],
     weights: np.ndarray,
 ) -> dict[str, str | int | float]:
@@ -190,23 +158,29 @@ def _settings(
         "abundance": float(config.cluster.abundance),
         "energy_min_kev": float(fit.energy_min_kev),
         "energy_max_kev": float(fit.energy_max_kev),
-        "first_channel": int(channel[0]),
-        "last_channel": int(channel[-1]),
+        "first_channel": int(folded.channel[0]),
+        "last_channel": int(folded.channel[-1]),
         "plasma": fit.plasma,
         "absorption": fit.absorption,
         "abundance_table": fit.abundance_table,
         "cross_sections": fit.cross_sections,
-        **{key: nodes.versions[key] for key in sorted(nodes.versions)},
-        "data_digest": _data_digest(observations, weights),
+        "model_error": float(folded.nodes.model_error),
+        **{key: folded.nodes.versions[key] for key in sorted(folded.nodes.versions)},
+        "data_digest": _data_digest(observations, weights, int(np.flatnonzero(folded.nh_1e22 == config.nh_1e22)[0])),
     }
 
 
-def _data_digest(observations: tuple[ObservationInput, ...], weights: np.ndarray) -> str:
-    """Digest of events, backgrounds, exposures and folded model: of what the settings do not name."""
+def _data_digest(observations: tuple[ObservationInput, ...], weights: np.ndarray, frozen_nh: int) -> str:
+    """Digest of events, backgrounds, exposures and folded model: of what the settings do not name.
+
+    Of the model's hydrogen columns the frozen one counts, so that fits with and without free nH share their input.
+    """
     digest = hashlib.sha256(np.ascontiguousarray(weights, dtype=np.float32))
     for observation in observations:
         for field in dataclasses.fields(observation):
             value = getattr(observation, field.name)
+            if field.name == "nodes":
+                value = value[:, frozen_nh]
             digest.update(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else repr(value).encode())
     return digest.hexdigest()[:16]
 
@@ -229,6 +203,7 @@ def _needs(context: StageContext) -> list[Path]:
                 each.background_model,
             )
         ),
+        *(each.arf_region for each in map(layout.observation, context.config.obsids) if each.arf_region.is_file()),
     ]
 
 
@@ -247,7 +222,7 @@ STAGE = Stage(
         "cluster.name", "cluster.observation_ids", "cluster.hydrogen_column_density", "cluster.redshift",
         "cluster.abundance", "cluster.signal_to_noise", "binning.snr", "binning.max_radius_pixel",
         "background.template_counts", "background.template_max_channels", "response.vignetting",
-        "response.arf_off_axis_arcmin", "fit.plasma", "binning.edge", "fit.energy_min_kev",
+        "response.arf_off_axis_arcmin", "fit.plasma", "fit.free", "binning.edge", "fit.energy_min_kev",
         "fit.energy_max_kev", "fit.absorption", "fit.abundance_table", "fit.cross_sections", "fit.apec_root",
     ),
     run=run,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 import numpy as np
@@ -12,14 +11,16 @@ from cpxt_hpc.errors import DataError
 from cpxt_hpc.fitting.model import ObservationInput
 from cpxt_hpc.io.background_model import read_background_model
 from cpxt_hpc.io.events import read_events
-from cpxt_hpc.io.images import read_image, read_images
+from cpxt_hpc.io.images import read_images
 from cpxt_hpc.layout import ObservationLayout
 from cpxt_hpc.science.background import blank_sky_weights, detector_groups, event_weights
 from cpxt_hpc.science.events import EventList
-from cpxt_hpc.science.grid import PixelGrid, part_of
+from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.packing import sort_by_pixel
-from cpxt_hpc.science.response import N_PI_CHANNELS, Redistribution
+from cpxt_hpc.science.response import N_PI_CHANNELS
 from cpxt_hpc.science.template import background_template
+from cpxt_hpc.stages.fold import FieldResponses
+from cpxt_hpc.stages.map_exposure import map_exposure_s
 
 logger = logging.getLogger(__name__)
 
@@ -31,36 +32,16 @@ which all regions share."""
 NOTHING = np.zeros(0, dtype=np.float32)
 
 
-@dataclasses.dataclass(frozen=True)
-class FoldedResponses:
-    """The responses of an observation over the map. Names and shapes as in `ObservationInput`.
-
-    Attributes
-    ----------
-    redistribution : Redistribution
-    area_cm2 : ndarray of float64, shape (n_responses, n_energies)
-    nodes : ndarray of float64, shape (n_responses, n_nh, 2, n_nodes, n_channels)
-    index : ndarray of uint8, shape (ny, nx)
-    part : ndarray of float32, shape (ny, nx)
-    arf_iy, arf_ix : float
-    """
-
-    redistribution: Redistribution
-    area_cm2: np.ndarray
-    nodes: np.ndarray
-    index: np.ndarray
-    part: np.ndarray
-    arf_iy: float = float("nan")
-    arf_ix: float = float("nan")
-
-
 def pack_observation(
     observation: ObservationLayout,
     grid: PixelGrid,
     mask: np.ndarray,
     channel: np.ndarray,
-    responses: FoldedResponses,
+    responses: FieldResponses,
+    rates: np.ndarray,
     settings: BackgroundSection,
+    *,
+    exact_edge: bool = False,
 ) -> ObservationInput:
     """Everything that the fit needs of one observation.
 
@@ -73,10 +54,14 @@ def pack_observation(
         True where a pixel belongs to the map.
     channel : ndarray of int, shape (n_channels,)
         Numbers of the fitted PI channels, consecutive.
-    responses : FoldedResponses
-        The observation's responses, and the model folded through them.
+    responses : FieldResponses
+        The observation's responses over the map.
+    rates : ndarray of float64, shape (n_responses, n_nh, 2, n_nodes, n_channels)
+        The model folded through them.
     settings : BackgroundSection
         How the background template is smoothed.
+    exact_edge : bool
+        Regions cut events at the true circle: the events' positions are kept.
 
     Returns
     -------
@@ -99,10 +84,15 @@ def pack_observation(
         )
     weights = blank_sky_weights(events, blank)
     pixel, blank_pixel = (_map_pixel(each, grid, mask) for each in (events, blank))
-    pixel_start, event_channel = _sorted_channels(events, pixel, channel, mask.size)
+    positions, blank_positions = (
+        grid.place_in_pixel(each["x"], each["y"]) if exact_edge else () for each in (events, blank)
+    )
+    pixel_start, event_channel, *positions = _sorted_channels(events, pixel, channel, mask.size, *positions)
     blank_pixel = np.where(np.isin(blank["ccd_id"], events.ccds), blank_pixel, -1)
     ccd_index = np.searchsorted(events.ccds, blank["ccd_id"]).astype(np.uint8)
-    blank_start, blank_channel, blank_ccd = _sorted_channels(blank, blank_pixel, channel, mask.size, ccd_index)
+    blank_start, blank_channel, blank_ccd, *blank_positions = _sorted_channels(
+        blank, blank_pixel, channel, mask.size, ccd_index, *blank_positions
+    )
     group_of = {ccd: group for group, ccds in groups.items() for ccd in ccds}
 
     inside = blank_pixel >= 0
@@ -126,21 +116,19 @@ def pack_observation(
         blank_channel=blank_channel,
         blank_scale=np.array([scales[group_of[ccd]].value * weights[ccd] for ccd in events.ccds]),
         blank_group=blank_ccd,
-        exposure_fraction=_exposure_fraction(observation, grid, mask, events.reference_exposure_s),
+        exposure_fraction=(map_exposure_s(observation, grid, mask) / events.reference_exposure_s).astype(np.float32),
         background_counts=np.array(images, dtype=np.float32),
         background_template=np.array(templates),
         background_scale_error=np.array([scales[group].error / scales[group].value for group in groups]),
         groups=tuple(groups),
-        event_x=NOTHING,
-        event_y=NOTHING,
-        blank_x=NOTHING,
-        blank_y=NOTHING,
+        **dict(zip(("event_x", "event_y"), positions or (NOTHING, NOTHING), strict=True)),
+        **dict(zip(("blank_x", "blank_y"), blank_positions or (NOTHING, NOTHING), strict=True)),
         response_index=responses.index,
         response_part=responses.part,
-        nodes=responses.nodes,
+        nodes=rates,
         arf_iy=responses.arf_iy,
         arf_ix=responses.arf_ix,
-        arf_energy_edges_kev=responses.redistribution.energy_edges_kev.astype(np.float64),
+        arf_energy_edges_kev=responses.energy_edges_kev.astype(np.float64),
         arf_area_cm2=responses.area_cm2.astype(np.float64),
         rmf_start=responses.redistribution.matrix.indptr.astype(np.int64),
         rmf_column=responses.redistribution.matrix.indices.astype(np.int32),
@@ -212,16 +200,3 @@ def _band_ratio(spectrum: np.ndarray, channel: np.ndarray, image_channel: np.nda
     """Counts in the fitted channels over those in the channels of stage 4's images; 1 where there are none."""
     image_counts = spectrum[image_channel - 1].sum()
     return float(spectrum[channel - 1].sum() / image_counts) if image_counts > 0 else 1.0
-
-
-def _exposure_fraction(
-    observation: ObservationLayout, grid: PixelGrid, mask: np.ndarray, reference_exposure_s: float
-) -> np.ndarray:
-    exposure, full_grid, _ = read_image(observation.clean_exposure)
-    try:
-        part = part_of(full_grid, grid)
-    except ValueError as error:
-        raise DataError(
-            f"{observation.clean_exposure}: does not cover the map ({error}). Run stages 2 (clean) and 4 (crop) again."
-        ) from error
-    return np.where(mask, exposure[part] / reference_exposure_s, 0.0).astype(np.float32)

@@ -27,20 +27,22 @@ def test_atomdb_has_51_temperatures_evenly_spaced_in_logarithm(temperatures):
     np.testing.assert_allclose(temperatures, expected, rtol=1e-5)
 
 
-def test_apec_is_linear_in_kt_between_the_temperatures_of_atomdb(temperatures):
+@pytest.mark.parametrize("model", xspec.ATOMDB_MODELS)
+def test_models_of_atomdb_are_linear_in_kt_between_its_temperatures(temperatures, model):
     nodes = temperatures[(temperatures > 0.5) & (temperatures < 20)]
     fractions = np.array([0.1, 0.5, 0.77])
     between = (nodes[:-1, None] * (1 - fractions) + nodes[1:, None] * fractions).ravel()
-    at_nodes = xspec.evaluate_additive(EDGES_KEV, nodes, **CLUSTER).photons
-    found = xspec.evaluate_additive(EDGES_KEV, between, **CLUSTER).photons
+    at_nodes = xspec.evaluate_additive(EDGES_KEV, nodes, model=model, **CLUSTER).photons
+    found = xspec.evaluate_additive(EDGES_KEV, between, model=model, **CLUSTER).photons
     weight = fractions[:, None]
     expected = at_nodes[:, :-1, None] * (1 - weight) + at_nodes[:, 1:, None] * weight
     # 1e-7 was measured; XSPEC keeps the node temperatures in single precision
     np.testing.assert_allclose(found, expected.reshape(found.shape), rtol=1e-6)
 
 
-def test_apec_is_linear_in_abundance():
-    photons = xspec.evaluate_additive(EDGES_KEV, [1.0, 6.0], abundances=(0, 1, 0.3), **CLUSTER).photons
+@pytest.mark.parametrize("model", xspec.ATOMDB_MODELS)
+def test_models_of_atomdb_are_linear_in_abundance(model):
+    photons = xspec.evaluate_additive(EDGES_KEV, [1.0, 6.0], abundances=(0, 1, 0.3), model=model, **CLUSTER).photons
     np.testing.assert_allclose(photons[2], 0.7 * photons[0] + 0.3 * photons[1], rtol=1e-12)
 
 
@@ -59,6 +61,25 @@ def test_absorption_is_exponential_in_the_column():
     np.testing.assert_allclose(thick / free, (thin / free) ** 2, rtol=2e-3)
     assert np.all(thin <= free)
     assert np.all(thin[..., :5] < 0.9 * free[..., :5])
+
+
+def test_many_columns_in_one_call_are_those_of_single_calls():
+    columns = [0.05, 0.0, 0.3]
+    together = xspec.evaluate_additive(EDGES_KEV, [1.0, 4.0], redshift=0.2, nh_1e22=columns)
+    assert together.transmission.shape == (3, 150)
+    for passed, nh in zip(together.transmission, columns, strict=True):
+        alone = xspec.evaluate_additive(EDGES_KEV, [1.0, 4.0], redshift=0.2, nh_1e22=nh)
+        np.testing.assert_array_equal(together.emitted * passed, alone.photons)
+    assert np.all(together.transmission[1] == 1.0)
+
+
+def test_models_without_their_data_files_name_the_way_out():
+    try:
+        photons = xspec.evaluate_additive(EDGES_KEV, [4.0], model="raymond", **CLUSTER).photons
+    except ToolError as error:
+        assert "its data files come with a full XSPEC" in str(error) and "such as apec" in str(error)
+    else:
+        assert np.all(photons > 0)  # a full XSPEC has them
 
 
 def test_highest_usable_temperature_is_above_the_limit_of_sherpa(temperatures):
@@ -104,6 +125,8 @@ def test_library_path_keeps_folders_without_rivals(tmp_path):
         ({"redshift": -1.0}, "redshift"),
         ({"nh_1e22": -0.1}, "nh_1e22"),
         ({"nh_1e22": np.nan}, "nh_1e22"),
+        ({"nh_1e22": []}, "nh_1e22"),
+        ({"nh_1e22": [0.1, -0.1]}, "nh_1e22"),
         ({"absorption": "phab"}, "absorption = 'phab' is unknown: choose one of phabs, tbabs, wabs"),
         ({"model": "vapec"}, "model = 'vapec' is unknown: choose one of apec"),
     ],

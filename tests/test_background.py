@@ -12,11 +12,11 @@ from cpxt_hpc.science.background import (
     background_scales,
     blank_sky_images,
     blank_sky_weights,
-    detector_groups,
     event_weights,
     scaled_blank_sky,
     smoothed_background,
 )
+from cpxt_hpc.science.background_groups import BackgroundGroup, ccd_groups, detector_groups, mixed_groups
 from cpxt_hpc.science.grid import grid_covering
 from cpxt_hpc.science.images import band_channels, bounding_box, flux_image
 
@@ -64,7 +64,22 @@ def test_scale_error_is_the_scatter_of_redraws():
 
 
 def test_back_illuminated_chips_are_groups_of_their_own():
-    assert detector_groups((7, 5, 6, 8, 3)) == {"FI": (3, 6, 8), "BI5": (5,), "BI7": (7,)}
+    assert detector_groups((7, 5, 6, 8, 3)) == (
+        BackgroundGroup("FI", (3, 6, 8), (3, 6, 8)), BackgroundGroup("BI5", (5,), (5,)),
+        BackgroundGroup("BI7", (7,), (7,)),
+    )  # fmt: skip
+
+
+def test_chips_alone_keep_their_detector_groups_name_where_it_is_theirs_alone():
+    assert [group.name for group in ccd_groups((6, 7, 3))] == ["CCD3", "CCD6", "BI7"]
+    assert [group.name for group in ccd_groups((3, 7))] == ["FI", "BI7"]
+
+
+def test_chips_that_do_not_suffice_take_the_counts_of_their_whole_detector_group():
+    assert mixed_groups((0, 1, 2, 3, 7), (0, 3)) == (
+        BackgroundGroup("CCD0", (0,), (0,)), BackgroundGroup("FI", (1, 2), (0, 1, 2, 3)),
+        BackgroundGroup("CCD3", (3,), (3,)), BackgroundGroup("BI7", (7,), (7,)),
+    )  # fmt: skip
 
 
 def test_weights_follow_the_exposure_of_each_ccd(pair):

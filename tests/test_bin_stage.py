@@ -321,7 +321,7 @@ def test_a_background_model_of_another_grid_is_refused(copy):
     model = copy.observation(8).background_model.read_bytes()
     crop.STAGE.run(context_of(copy))
     copy.observation(8).background_model.write_bytes(model)
-    with pytest.raises(DataError, match=r"background_model\.fits: groups FI on .*Run stage 4"):
+    with pytest.raises(DataError, match=r"background_model\.fits: CCDs 0, 1, 2, 3 on .*Run stage 4"):
         binning.STAGE.run(context_of(copy))
 
 

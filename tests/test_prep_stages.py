@@ -395,7 +395,7 @@ def test_background_model_sums_to_the_scaled_blank_sky(prepared):
     total = np.zeros(grid.shape)
     for obsid in (7, 8):
         events, blank = read_pair(layout, obsid)
-        images, scales, model_grid = read_background_model(layout.observation(obsid).background_model)
+        images, scales, _, model_grid = read_background_model(layout.observation(obsid).background_model)
         assert (list(images), model_grid) == (["FI"], grid)
         chosen = (blank["pi"] >= first) & (blank["pi"] <= last)
         blank_counts = np.where(mask, blank_sky_images(events, blank, grid, chosen)["FI"], 0.0).sum()
@@ -432,7 +432,7 @@ def test_chips_of_acis_s_get_a_scale_and_a_model_by_group(tmp_path):
     layout = put_observations(tmp_path, obsids=(8,), change=to_acis_s)
     draw(layout)
     run(context_of(layout, obsids=(8,)), merge.STAGE, clean.STAGE, crop.STAGE)
-    images, scales, _ = read_background_model(layout.observation(8).background_model)
+    images, scales, _, _ = read_background_model(layout.observation(8).background_model)
     assert list(images) == ["BI5", "FI", "BI7"]
     level = (60_000 / (20_000 * 0.98693)) / (150_000 / 100_000)
     for group, expected in (("FI", level), ("BI5", level / 2), ("BI7", level / 2)):
@@ -445,7 +445,7 @@ def test_chips_of_acis_s_get_a_scale_and_a_model_by_group(tmp_path):
 
 def test_scale_is_the_true_level_after_the_flare_is_cut(prepared):
     for obsid in (7, 8):
-        _, scales, _ = read_background_model(prepared.layout.observation(obsid).background_model)
+        scales = read_background_model(prepared.layout.observation(obsid).background_model).scales
         # 60,000 counts in 20 ks x DTCOR against 150,000 in 100 ks.
         truth = (60_000 / (20_000 * 0.98693)) / (150_000 / 100_000)
         scale = scales["FI"]
@@ -492,9 +492,9 @@ def test_image_on_another_grid_is_refused(prepared, tmp_path):
 
 def test_background_model_with_a_missing_scale_is_refused(prepared, tmp_path):
     path = tmp_path / "model.fits"
-    images, _, grid = read_background_model(prepared.layout.observation(7).background_model)
+    images, _, _, grid = read_background_model(prepared.layout.observation(7).background_model)
     write_images(path, [(name, image, "count") for name, image in images.items()], grid)
-    with pytest.raises(DataError, match=r"lacks the scale of a detector group.*Run stage 4"):
+    with pytest.raises(DataError, match=r"lacks the scale of a group of CCDs.*Run stage 4"):
         read_background_model(path)
     write_images(path, [(name, image, "count") for name, image in images.items()], grid, {"GROUP1": "BI7"})
     with pytest.raises(DataError, match="extension FI stands where GROUP1 says BI7"):
@@ -523,7 +523,7 @@ def test_sample_is_cleaned_and_scaled_to_its_truth(tmp_path):
         assert total_time(cleaned.good_times[3]) >= 0.95 * quiet_s
         if obsid == 80101:
             assert total_time(np.clip(cleaned.good_times[3], *flare)) == 0.0
-        _, scales, grid = read_background_model(layout.observation(obsid).background_model)
+        _, scales, _, grid = read_background_model(layout.observation(obsid).background_model)
         error = scales["FI"].error * scales["FI"].level / scales["FI"].value
         assert scales["FI"].level == pytest.approx(level, abs=3.0 * error)
     centre = sky_wcs(grid.ra_deg, grid.dec_deg).all_world2pix([[150.1163, 22.2058]], 1)[0]

@@ -1,31 +1,36 @@
 """The blank-sky background: its level in an observation, and where it falls.
 
-The particle background above 9.5 keV, where the mirrors reflect nothing, sets the level of each detector group.
+The particle background above 9.5 keV, where the mirrors reflect nothing, sets the level of each group of CCDs.
 The factor is one on counts: it holds the ratio of the exposures, which must never be multiplied again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
 
 from cpxt_hpc.errors import DataError
-from cpxt_hpc.science.events import EventList, detector_group
+from cpxt_hpc.science.background_groups import BackgroundGroup, detector_groups
+from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.images import weighted_counts_image
+from cpxt_hpc.science.template import window_counts
 
 PARTICLE_BAND_EV = (9500.0, 12000.0)
 
 USUAL_LEVEL = (0.7, 1.4)
 """Range of the level relative to the blank sky's that needs no warning."""
 
+LARGEST_SCALE_ERROR = 0.03
+"""A CCD whose own scale is known worse than this takes that of its detector group: the usual systematic error."""
+
 
 @dataclasses.dataclass(frozen=True)
 class BackgroundScale:
-    """Factor from weighted blank-sky counts to expected background counts of one detector group.
+    """Factor from weighted blank-sky counts to expected background counts of one group of CCDs.
 
     Attributes
     ----------
@@ -49,14 +54,6 @@ class BackgroundScale:
     def is_usual(self) -> bool:
         """Whether the level lies in `USUAL_LEVEL`."""
         return USUAL_LEVEL[0] <= self.level <= USUAL_LEVEL[1]
-
-
-def detector_groups(ccds: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """CCDs of each detector group, groups in the order of their first CCD."""
-    groups: dict[str, tuple[int, ...]] = {}
-    for ccd in sorted(ccds):
-        groups[detector_group(ccd)] = (*groups.get(detector_group(ccd), ()), ccd)
-    return groups
 
 
 def blank_sky_weights(observation: EventList, blank: EventList) -> dict[int, float]:
@@ -89,13 +86,17 @@ def event_weights(events: EventList, weights: Mapping[int, float]) -> np.ndarray
     return table[events["ccd_id"]]
 
 
-def background_scales(observation: EventList, blank: EventList) -> dict[str, BackgroundScale]:
-    """Scale of each detector group: counts of the observation over weighted blank-sky counts in 9.5-12 keV.
+def background_scales(
+    observation: EventList, blank: EventList, groups: Sequence[BackgroundGroup] | None = None
+) -> dict[str, BackgroundScale]:
+    """Scale of each group: counts of the observation over weighted blank-sky counts in 9.5-12 keV.
 
     Parameters
     ----------
     observation, blank : EventList
         Over the whole field, with the same areas masked, flares cut.
+    groups : sequence of BackgroundGroup, optional
+        By default the detector groups.
 
     Returns
     -------
@@ -111,28 +112,108 @@ def background_scales(observation: EventList, blank: EventList) -> dict[str, Bac
     blank_in_band = blank.in_energy(*PARTICLE_BAND_EV)
     exposure_ratio = observation.reference_exposure_s / max(blank.exposure_s[ccd] for ccd in observation.ccds)
     scales = {}
-    for group, ccds in detector_groups(observation.ccds).items():
+    for group in detector_groups(observation.ccds) if groups is None else groups:
+        ccds = group.counted
         n_observation = int(np.count_nonzero(in_band & np.isin(observation["ccd_id"], ccds)))
         counts = np.array([np.count_nonzero(blank_in_band & (blank["ccd_id"] == ccd)) for ccd in ccds])
         weight = np.array([weights[ccd] for ccd in ccds])
         n_blank = float(weight @ counts)
         if n_observation == 0 or n_blank == 0.0:
             raise DataError(
-                f"ObsID {observation.obsid}, {group}: {n_observation} counts in 9.5-12 keV, {n_blank:.0f} in the blank "
-                "sky; the background cannot be scaled. Were the files cut in energy? They must reach 12 keV."
+                f"ObsID {observation.obsid}, {group.name}: {n_observation} counts in 9.5-12 keV, {n_blank:.0f} in the "
+                "blank sky; the background cannot be scaled. Were the files cut in energy? They must reach 12 keV."
             )
         value = n_observation / n_blank
         variance = 1.0 / n_observation + float(weight**2 @ counts) / n_blank**2
-        scales[group] = BackgroundScale(
+        scales[group.name] = BackgroundScale(
             value, value * np.sqrt(variance), n_observation, n_blank, value / exposure_ratio
         )
     return scales
 
 
+def ccds_that_suffice(
+    observation: EventList,
+    blank: EventList,
+    in_map: np.ndarray,
+    channels: tuple[int, int],
+    *,
+    enough_counts: float,
+    max_channels: int,
+) -> tuple[int, ...]:
+    """CCDs whose own counts give a level and a template that are good enough.
+
+    The level's Poisson error is below `LARGEST_SCALE_ERROR`, and the template's widest window holds `enough_counts`.
+
+    Parameters
+    ----------
+    observation, blank : EventList
+        As `background_scales` takes them.
+    in_map : ndarray of bool, shape (n_blank_events,)
+        Blank-sky events that the templates are made of.
+    channels : tuple of int
+        First and last fitted PI channel.
+    enough_counts : float
+    max_channels : int
+        As `background_template` takes them.
+    """
+    hard, blank_hard = (each.in_energy(*PARTICLE_BAND_EV) for each in (observation, blank))
+    suffice = []
+    for ccd in observation.ccds:
+        own, blank_own = observation["ccd_id"] == ccd, blank["ccd_id"] == ccd
+        n, n_blank = np.count_nonzero(hard & own), np.count_nonzero(blank_hard & blank_own)
+        spectrum = np.bincount(blank["pi"][blank_own & in_map], minlength=channels[1] + max_channels + 1)
+        held = window_counts(spectrum, slice(channels[0], channels[1] + 1), max_channels=max_channels)
+        if n and n_blank and np.sqrt(1.0 / n + 1.0 / n_blank) < LARGEST_SCALE_ERROR and held >= enough_counts:
+            suffice.append(ccd)
+    return tuple(suffice)
+
+
+def band_residual(
+    observation: EventList,
+    blank: EventList,
+    groups: Sequence[BackgroundGroup],
+    scales: Mapping[str, BackgroundScale],
+    chosen: np.ndarray,
+    blank_chosen: np.ndarray,
+) -> dict[str, tuple[float, float]]:
+    """What an area of the field has above the scaled blank sky, by group.
+
+    Parameters
+    ----------
+    observation, blank : EventList
+    groups, scales
+    chosen, blank_chosen : ndarray of bool, shape (n_events,)
+        Events of the area and energy band.
+
+    Returns
+    -------
+    dict of str to (float, float)
+        Excess over the expected counts, and over its error (Poisson of both, and the scale's); NaN without counts.
+    """
+    weights = blank_sky_weights(observation, blank)
+    residuals = {}
+    for group in groups:
+        scale = scales[group.name]
+        n = np.count_nonzero(chosen & np.isin(observation["ccd_id"], group.ccds))
+        factors = np.array([scale.value * weights[ccd] for ccd in group.ccds])
+        counts = np.array([np.count_nonzero(blank_chosen & (blank["ccd_id"] == ccd)) for ccd in group.ccds])
+        expected = float(factors @ counts)
+        variance = n + float(factors**2 @ counts) + (expected * scale.error / scale.value) ** 2
+        if expected > 0.0:
+            residuals[group.name] = (n / expected - 1.0, (n - expected) / float(np.sqrt(variance)))
+        else:
+            residuals[group.name] = (float("nan"), float("nan"))
+    return residuals
+
+
 def blank_sky_images(
-    observation: EventList, blank: EventList, grid: PixelGrid, chosen: np.ndarray
+    observation: EventList,
+    blank: EventList,
+    grid: PixelGrid,
+    chosen: np.ndarray,
+    groups: Sequence[BackgroundGroup] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Weighted blank-sky counts in each pixel by detector group.
+    """Weighted blank-sky counts in each pixel by group.
 
     Parameters
     ----------
@@ -140,6 +221,8 @@ def blank_sky_images(
     grid : PixelGrid
     chosen : ndarray of bool, shape (n_blank_events,)
         Which blank-sky events count: an energy band.
+    groups : sequence of BackgroundGroup, optional
+        By default the detector groups.
 
     Returns
     -------
@@ -147,9 +230,9 @@ def blank_sky_images(
     """
     per_event = event_weights(blank, blank_sky_weights(observation, blank))
     images = {}
-    for group, ccds in detector_groups(observation.ccds).items():
-        own = chosen & np.isin(blank["ccd_id"], ccds)
-        images[group] = weighted_counts_image(blank.select(own), grid, per_event[own])
+    for group in detector_groups(observation.ccds) if groups is None else groups:
+        own = chosen & np.isin(blank["ccd_id"], group.ccds)
+        images[group.name] = weighted_counts_image(blank.select(own), grid, per_event[own])
     return images
 
 

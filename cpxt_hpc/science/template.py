@@ -53,6 +53,21 @@ def background_template(counts: np.ndarray, *, enough_counts: float, max_channel
     return smoothed / smoothed.sum()
 
 
+def window_counts(counts: np.ndarray, channels: slice, *, max_channels: int) -> float:
+    """Counts that the widest window of the template holds: the median over some channels.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (n_channels,)
+    channels : slice
+        Those that the median is over.
+    max_channels : int
+        Widest window; an even number counts as the odd one below.
+    """
+    half = max(0, min((max_channels - 1) // 2, (len(counts) - 1) // 2))
+    return float(np.median(_window_mean(np.asarray(counts, dtype=float), half)[channels])) * (2 * half + 1)
+
+
 def _window_mean(counts: np.ndarray, half: int | np.ndarray) -> np.ndarray:
     """Mean over the channels within `half` of each, as many as there are at the ends."""
     sums = np.concatenate([[0.0], np.cumsum(counts)])

@@ -9,21 +9,15 @@ import numpy as np
 
 from cpxt_hpc.errors import DataError, MissingInput
 from cpxt_hpc.io.background_model import write_background_model
+from cpxt_hpc.io.background_table import BackgroundRow, write_background_table
 from cpxt_hpc.io.events import read_events
 from cpxt_hpc.io.images import read_image, read_images, write_image
 from cpxt_hpc.io.region_files import region_mask
 from cpxt_hpc.layout import ObservationLayout
-from cpxt_hpc.science.background import (
-    USUAL_LEVEL,
-    BackgroundScale,
-    background_scales,
-    blank_sky_images,
-    detector_groups,
-    smoothed_background,
-)
 from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid, part_of
 from cpxt_hpc.science.images import band_channels, bounding_box
+from cpxt_hpc.stages.background import Field, background_images, background_rows, choose_groups, scales_of
 from cpxt_hpc.stages.base import RegionRequest, Stage, StageContext
 
 logger = logging.getLogger(__name__)
@@ -39,30 +33,35 @@ def run(context: StageContext) -> None:
     observations = [layout.observation(obsid) for obsid in context.config.obsids]
     _, full_grid, _ = read_image(layout.broad_flux)
     exposure = np.sum([read_image(each.clean_exposure)[0] for each in observations], axis=0, dtype=float)
-    mask = _map_mask(context, full_grid, exposure)
-    iy0, iy1, ix0, ix1 = bounding_box(mask)
+    full_mask, off_cluster = _masks(context, full_grid, exposure)
+    iy0, iy1, ix0, ix1 = bounding_box(full_mask)
     rows, columns = slice(iy0, iy1), slice(ix0, ix1)
-    grid, mask = full_grid.crop(iy0, iy1, ix0, ix1), mask[rows, columns]
+    grid, mask = full_grid.crop(iy0, iy1, ix0, ix1), full_mask[rows, columns]
     logger.info("map: %d x %d pixels, %d of them in the mask", grid.nx, grid.ny, np.count_nonzero(mask))
 
     counts, background = np.zeros(grid.shape, dtype=np.int64), np.zeros(grid.shape)
+    table: list[BackgroundRow] = []
     for observation in observations:
-        own_counts, own_background = _band_images(context, observation, full_grid, grid, mask)
-        counts += own_counts
-        background += own_background
+        events, blank = read_events(observation.clean_events), read_events(observation.clean_background_events)
+        exposures, _, _ = read_images(observation.clean_exposure)
+        field = Field(events, blank, exposures, full_grid, full_mask, off_cluster)
+        background += _model_background(context, observation, field, grid, table)
+        counts += _band_counts(context, events, grid, mask)
     header = _band_cards(context)
     write_image(layout.counts, counts, grid, unit="count", header=header)
     write_image(layout.background, background, grid, unit="count", header=header)
     write_image(layout.exposure, np.where(mask, exposure[rows, columns], 0.0), grid, unit="s")
     write_image(layout.mask, mask, grid, unit="")
+    write_image(layout.off_cluster, off_cluster, full_grid, unit="")
+    write_background_table(layout.background_table, table)
     logger.info(
         "fitted band: %d counts, %.0f of them background (%.1f %%)", counts.sum(), background.sum(),
         100.0 * background.sum() / max(counts.sum(), 1),
     )
 
 
-def _map_mask(context: StageContext, grid: PixelGrid, exposure: np.ndarray) -> np.ndarray:
-    """Pixels of the map on the full grid: centre inside the crop, exposed, no source."""
+def _masks(context: StageContext, grid: PixelGrid, exposure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of the map (centre inside the crop), and those off the cluster; exposed, no source, on the full grid."""
     path = _crop_file(context)
     if path is None:
         raise MissingInput(f"{context.layout.crop}: the crop region is not there. Draw it, or run cpxt-prep --auto.")
@@ -70,58 +69,56 @@ def _map_mask(context: StageContext, grid: PixelGrid, exposure: np.ndarray) -> n
     sources, source_grid, _ = read_image(context.layout.source_mask)
     if source_grid != grid or exposure.shape != grid.shape:
         raise DataError(f"{context.layout.source_mask}: not on the common grid. Run stage 2 (clean) again.")
-    mask = inside & (exposure > LEAST_EXPOSURE * exposure.max()) & (sources > 0)
+    usable = (exposure > LEAST_EXPOSURE * exposure.max()) & (sources > 0)
+    mask, bright = inside & usable, np.zeros(grid.shape, dtype=bool)
     if not mask.any():
         raise DataError(
             f"{path}: no exposed pixel of the image lies inside ({np.count_nonzero(inside)} pixels inside at all). "
             f"Draw the crop on {context.layout.surface_brightness_nosrc}, in physical or sky coordinates."
         )
-    return mask
+    if context.layout.exclude.is_file():
+        bright = region_mask(context.layout.exclude, grid, mode="touch")
+    return mask, usable & ~inside & ~bright
 
 
-def _band_images(
-    context: StageContext, observation: ObservationLayout, full_grid: PixelGrid, grid: PixelGrid, mask: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Counts and expected background [count/pixel] of one observation on the cropped grid; writes the latter."""
-    events, blank = read_events(observation.clean_events), read_events(observation.clean_background_events)
-    scales = background_scales(events, blank)
-    first, last = band_channels(context.config.fit.energy_min_kev, context.config.fit.energy_max_kev)
-    in_band, blank_in_band = ((each["pi"] >= first) & (each["pi"] <= last) for each in (events, blank))
-    exposures, _, _ = read_images(observation.clean_exposure)
-    sigma_pixel = context.config.background.smoothing_arcsec / full_grid.pixel_arcsec
-    part = part_of(full_grid, grid)
-    models = {}
-    for group, image in blank_sky_images(events, blank, full_grid, blank_in_band).items():
-        footprint = np.sum([exposures[f"CCD{ccd}"] for ccd in detector_groups(events.ccds)[group]], axis=0)
-        blank_model = smoothed_background(
-            image, footprint / events.reference_exposure_s, sigma_pixel=sigma_pixel
-        )
-        models[group] = np.where(mask, scales[group].value * blank_model[part], 0.0)
-        _report_scale(events, group, scales[group])
-    write_background_model(
-        observation.background_model, models, scales, grid, {"OBS_ID": str(events.obsid), **_band_cards(context)}
-    )
-    chosen = events.select(in_band)
-    counts = np.where(mask, grid.counts_image(chosen["x"], chosen["y"]), 0)
-    return counts, np.sum(list(models.values()), axis=0)
+def _model_background(
+    context: StageContext,
+    observation: ObservationLayout,
+    field: Field,
+    grid: PixelGrid,
+    table: list[BackgroundRow],
+) -> np.ndarray:
+    """Expected background of one observation on the map [count/pixel]; writes its model, adds to the table."""
+    settings, channels = context.config.background, _fitted_channels(context)
+    groups = choose_groups(field, settings, channels)
+    scales = scales_of(field, groups, settings)
+    table += background_rows(field, groups, scales)
+    part = part_of(field.grid, grid)
+    models = {
+        name: np.where(field.mask, image, 0.0)[part]
+        for name, image in background_images(
+            field, groups, scales, channels, settings.smoothing_arcsec / field.grid.pixel_arcsec
+        ).items()
+    }
+    cards = {"OBS_ID": str(field.events.obsid), **_band_cards(context)}
+    write_background_model(observation.background_model, models, scales, groups, grid, cards)
+    return np.sum(list(models.values()), axis=0)
 
 
-def _report_scale(events: EventList, group: str, scale: BackgroundScale) -> None:
-    logger.info(
-        "ObsID %d, %s: background scale %.4f +- %.4f, %.3f times the blank sky's level", events.obsid, group,
-        scale.value, scale.error, scale.level,
-    )
-    if not scale.is_usual:
-        logger.warning(
-            "ObsID %d, %s: the background is %.2f times the blank sky's (usual: %.1f to %.1f). Is a flare left in the "
-            "light curve of stage 2, or is the blank-sky file of another epoch?",
-            events.obsid, group, scale.level, *USUAL_LEVEL,
-        )
+def _band_counts(context: StageContext, events: EventList, grid: PixelGrid, mask: np.ndarray) -> np.ndarray:
+    """Counts in the fitted band on the map [count/pixel]."""
+    first, last = _fitted_channels(context)
+    chosen = events.select((events["pi"] >= first) & (events["pi"] <= last))
+    return np.where(mask, grid.counts_image(chosen["x"], chosen["y"]), 0)
+
+
+def _fitted_channels(context: StageContext) -> tuple[int, int]:
+    return band_channels(context.config.fit.energy_min_kev, context.config.fit.energy_max_kev)
 
 
 def _band_cards(context: StageContext) -> dict[str, object]:
     fit = context.config.fit
-    first, last = band_channels(fit.energy_min_kev, fit.energy_max_kev)
+    first, last = _fitted_channels(context)
     return {
         "ENERGYLO": (fit.energy_min_kev, "keV"), "ENERGYHI": (fit.energy_max_kev, "keV"),
         "CHANLO": (first, "first PI channel"), "CHANHI": (last, "last PI channel"),
@@ -139,6 +136,7 @@ def _needs(context: StageContext) -> list[Path]:
     return [
         layout.broad_flux,
         layout.source_mask,
+        *([layout.exclude] if layout.exclude.is_file() else []),
         *(
             path
             for each in observations
@@ -150,7 +148,8 @@ def _needs(context: StageContext) -> list[Path]:
 def _makes(context: StageContext) -> list[Path]:
     layout = context.layout
     models = [layout.observation(obsid).background_model for obsid in context.config.obsids]
-    return [*models, layout.counts, layout.background, layout.exposure, layout.mask]
+    maps = [layout.counts, layout.background, layout.exposure, layout.mask, layout.off_cluster]
+    return [*models, *maps, layout.background_table]
 
 
 def _make_crop(context: StageContext) -> None:
@@ -176,6 +175,7 @@ STAGE = Stage(
     makes=_makes,
     settings=(
         "cluster.observation_ids", "fit.energy_min_kev", "fit.energy_max_kev", "background.smoothing_arcsec",
+        "background.source", "background.groups", "background.template_counts", "background.template_max_channels",
     ),
     regions=(CROP,),
     run=run,

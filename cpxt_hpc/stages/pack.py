@@ -7,27 +7,17 @@ import logging
 import numpy as np
 
 from cpxt_hpc.config import BackgroundSection
-from cpxt_hpc.errors import DataError
 from cpxt_hpc.fitting.model import ObservationInput
-from cpxt_hpc.io.background_model import read_background_model
 from cpxt_hpc.io.events import read_events
-from cpxt_hpc.io.images import read_images
 from cpxt_hpc.layout import ObservationLayout
-from cpxt_hpc.science.background import blank_sky_weights, detector_groups, event_weights
 from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.packing import sort_by_pixel
-from cpxt_hpc.science.response import N_PI_CHANNELS
-from cpxt_hpc.science.template import background_template
 from cpxt_hpc.stages.fold import FieldResponses
 from cpxt_hpc.stages.map_exposure import map_exposure_s
+from cpxt_hpc.stages.pack_background import pack_background
 
 logger = logging.getLogger(__name__)
-
-NOISY_WINDOW_COUNTS = 50
-"""Blank-sky counts in the widest window of the template below which a warning is due: 14 % of noise in each channel,
-which all regions share."""
-
 
 NOTHING = np.zeros(0, dtype=np.float32)
 
@@ -75,14 +65,6 @@ def pack_observation(
     """
     events = read_events(observation.clean_events)
     blank = read_events(observation.clean_background_events, blank_sky=True)
-    models, scales, model_grid = read_background_model(observation.background_model)
-    groups = detector_groups(events.ccds)
-    if model_grid != grid or set(models) != set(groups):
-        raise DataError(
-            f"{observation.background_model}: groups {', '.join(models)} on {model_grid.nx} x {model_grid.ny} pixels, "
-            f"expected {', '.join(groups)} on {grid.nx} x {grid.ny}. Run stage 4 (crop) again."
-        )
-    weights = blank_sky_weights(events, blank)
     pixel, blank_pixel = (_map_pixel(each, grid, mask) for each in (events, blank))
     positions, blank_positions = (
         grid.place_in_pixel(each["x"], each["y"]) if exact_edge else () for each in (events, blank)
@@ -93,19 +75,12 @@ def pack_observation(
     blank_start, blank_channel, blank_ccd, *blank_positions = _sorted_channels(
         blank, blank_pixel, channel, mask.size, ccd_index, *blank_positions
     )
-    group_of = {ccd: group for group, ccds in groups.items() for ccd in ccds}
-
-    inside = blank_pixel >= 0
-    spectra = _group_spectra(blank.select(inside), event_weights(blank, weights)[inside], groups)
-    templates = [_template(settings, spectra[group], channel, events.obsid, group) for group in groups]
-    image_channel = _image_channels(observation)
-    images = [
-        np.where(mask, models[group], 0.0) * _band_ratio(spectra[group], channel, image_channel)
-        for group in groups
-    ]
+    background = pack_background(
+        observation.background_model, events, blank, blank_pixel >= 0, grid, mask, channel, settings
+    )
     logger.info(
         "ObsID %d: %d events, %d blank-sky events in the map, %.0f background counts expected",
-        events.obsid, len(event_channel), len(blank_channel), np.sum(images),
+        events.obsid, len(event_channel), len(blank_channel), np.sum(background.images),
     )
     return ObservationInput(
         obsid=events.obsid,
@@ -114,13 +89,13 @@ def pack_observation(
         channel=event_channel,
         blank_pixel_start=blank_start,
         blank_channel=blank_channel,
-        blank_scale=np.array([scales[group_of[ccd]].value * weights[ccd] for ccd in events.ccds]),
+        blank_scale=background.blank_scale,
         blank_group=blank_ccd,
         exposure_fraction=(map_exposure_s(observation, grid, mask) / events.reference_exposure_s).astype(np.float32),
-        background_counts=np.array(images, dtype=np.float32),
-        background_template=np.array(templates),
-        background_scale_error=np.array([scales[group].error / scales[group].value for group in groups]),
-        groups=tuple(groups),
+        background_counts=np.array(background.images, dtype=np.float32),
+        background_template=background.templates,
+        background_scale_error=background.scale_error,
+        groups=background.groups,
         **dict(zip(("event_x", "event_y"), positions or (NOTHING, NOTHING), strict=True)),
         **dict(zip(("blank_x", "blank_y"), blank_positions or (NOTHING, NOTHING), strict=True)),
         response_index=responses.index,
@@ -155,48 +130,3 @@ def _sorted_channels(
     return sort_by_pixel(
         np.where(fitted, pixel, -1), n_pixels, np.where(fitted, index, 0).astype(np.uint16), *columns
     )
-
-
-def _group_spectra(
-    blank: EventList, weights: np.ndarray, groups: dict[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
-    """Weighted spectrum of each detector group over all PI channels, 1 to 1024, at index 0 to 1023."""
-    spectra = {}
-    for group, ccds in groups.items():
-        own = np.isin(blank["ccd_id"], ccds)
-        counts = np.bincount(blank["pi"][own], weights=weights[own], minlength=N_PI_CHANNELS + 1)
-        spectra[group] = counts[1 : N_PI_CHANNELS + 1]
-    return spectra
-
-
-def _template(
-    settings: BackgroundSection, spectrum: np.ndarray, channel: np.ndarray, obsid: int, group: str
-) -> np.ndarray:
-    """Background template in the fitted channels; smoothed before the cut, so that its ends are like the rest."""
-    whole = background_template(
-        spectrum, enough_counts=settings.template_counts, max_channels=settings.template_max_channels
-    )
-    cut = whole[channel - 1]
-    held = float(np.median(spectrum[channel - 1])) * settings.template_max_channels
-    if held < NOISY_WINDOW_COUNTS and spectrum.any():
-        logger.warning(
-            "ObsID %d, %s: the blank sky has about %.1f counts in %d channels inside the map, so its template is "
-            "noisy. A larger crop, or a blank-sky file of longer exposure, helps.",
-            obsid, group, held, settings.template_max_channels,
-        )
-    return cut / cut.sum()
-
-
-def _image_channels(observation: ObservationLayout) -> np.ndarray:
-    """PI channels that the background model of stage 4 counts; an RMF's energies may choose others by one or two."""
-    _, _, header = read_images(observation.background_model)
-    try:
-        return np.arange(int(header["CHANLO"]), int(header["CHANHI"]) + 1)
-    except KeyError as error:
-        raise DataError(f"{observation.background_model}: lacks {error}. Run stage 4 (crop) again.") from error
-
-
-def _band_ratio(spectrum: np.ndarray, channel: np.ndarray, image_channel: np.ndarray) -> float:
-    """Counts in the fitted channels over those in the channels of stage 4's images; 1 where there are none."""
-    image_counts = spectrum[image_channel - 1].sum()
-    return float(spectrum[channel - 1].sum() / image_counts) if image_counts > 0 else 1.0

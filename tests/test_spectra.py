@@ -8,6 +8,7 @@ from cpxt_hpc.science.spectra import grouped_spectrum, mean_response, observe_re
 
 NY, NX = SHAPE = (21, 17)
 N_PIXELS, N_CHANNELS, N_GROUPS, N_RESPONSES = NY * NX, 12, 3, 4
+ERRORS = np.array([0.1, 0.3])
 CIRCLES = [(10, 8, 4.5), (0, 0, 9.0), (20, 16, 0.0), (10, 40, 3.0), (8, 8, 2.5), (10, 10, 30.0)]
 
 
@@ -36,16 +37,17 @@ def field():
     }  # fmt: skip
 
 
-def observe(field, region, *, least=0.0, n_responses=N_RESPONSES):
-    counts, background = np.zeros(N_CHANNELS, dtype=np.int64), np.full(N_CHANNELS, np.nan)
-    levels, share = np.full(2, np.nan), np.full(n_responses, np.nan)
+def observe(field, region, *, least=0.0, n_responses=N_RESPONSES, bin_channels=1):
+    counts, background = np.full((2, -(-N_CHANNELS // bin_channels)), np.nan)
+    share = np.full(n_responses, np.nan)
+    shapes = np.add.reduceat(field["shapes"], np.arange(0, N_CHANNELS, bin_channels), axis=1)
     sums = observe_region(
         region.start, region.stop, *region.edge, NX, least,
         field["exposure_fraction"], field["brightness"], field["index"], field["part"],
         field["pixel_start"], field["channel"], field["event_x"], field["event_y"],
-        field["images"], field["shapes"], counts, background, levels, share,
+        field["images"], shapes, ERRORS, N_CHANNELS, bin_channels, counts, background, share,
     )  # fmt: skip
-    return sums, counts, background, levels, share
+    return sums, counts, background, share
 
 
 def whole_pixels(iy, ix, radius):
@@ -73,7 +75,7 @@ def region_of(kind, iy, ix, radius):
 def test_a_region_gets_the_events_and_the_parts_of_the_images_inside_it(field, kind, circle):
     region = region_of(kind, *circle)
     weight, inside = weights_and_events(field, kind, *circle)
-    (exposed, light, whole_light), counts, background, levels, share = observe(field, region)
+    (exposed, light, whole_light, level, variance), counts, background, share = observe(field, region)
     exposure, brightness, part = (field[name].astype(float) for name in ("exposure_fraction", "brightness", "part"))
     assert np.array_equal(counts, np.bincount(field["channel"][inside], minlength=N_CHANNELS))
     # Sums in double precision of fewer than 400 numbers of about 1, in another order; photutils' areas: 1e-14.
@@ -81,7 +83,9 @@ def test_a_region_gets_the_events_and_the_parts_of_the_images_inside_it(field, k
     assert exposed == pytest.approx(weight @ exposure, **close)
     assert whole_light == pytest.approx(weight @ brightness, **close)
     assert light == pytest.approx(weight @ (exposure * brightness), **close)
-    assert levels == pytest.approx(field["images"].astype(float) @ weight, **close)
+    levels = field["images"].astype(float) @ weight
+    assert level == pytest.approx(levels.sum(), **close)
+    assert variance == pytest.approx(np.sum((levels * ERRORS) ** 2), **close)
     assert background == pytest.approx(np.maximum(levels @ field["shapes"], 0.0), **close)
     expected = np.zeros(N_RESPONSES)
     each = weight * exposure * brightness
@@ -121,8 +125,19 @@ def test_where_too_little_is_exposed_nothing_is_counted(field):
     exposed = observe(field, region)[0][0]
     assert observe(field, region, least=exposed)[1].any()
     sums, counts, *_ = observe(field, region, least=np.nextafter(exposed, np.inf))
-    assert sums == (exposed, 0.0, 0.0)
-    assert not counts.any()
+    assert sums == (exposed, 0.0, 0.0, 0.0, 0.0)
+    assert np.isnan(counts).all()
+
+
+@pytest.mark.parametrize("kind", [whole_pixels, exact_circle])
+def test_bins_hold_the_sums_of_their_channels_and_the_last_one_may_have_fewer(field, kind):
+    region = region_of(kind, 10, 8, 4.5)
+    by_channel, by_bin = (observe(field, region, bin_channels=size) for size in (1, 5))
+    assert by_bin[1].tolist() == [by_channel[1][i : i + 5].sum() for i in (0, 5, 10)]
+    levels = field["images"].astype(float) @ weights_and_events(field, kind, 10, 8, 4.5)[0]
+    in_bins = [field["shapes"][:, i : i + 5].sum(axis=1) for i in (0, 5, 10)]
+    assert by_bin[2] == pytest.approx(np.maximum(in_bins @ levels, 0.0), rel=1e-12)
+    assert by_bin[0] == by_channel[0]
 
 
 def test_responses_are_averaged_with_their_shares():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 
 import numpy as np
 
@@ -32,11 +34,13 @@ class RegionExtractor:
     def __init__(self, fit_input: FitInput, settings: FitSettings) -> None:
         self.settings = settings
         self._nx = int(fit_input.grid.nx)
-        self._weight = _flat(fit_input.surface_brightness, np.float32)
         self._observations = [_packed(o, settings.bin_channels) for o in fit_input.observations]
         self._nodes = [fitted_nodes(o.nodes, fit_input.abundance, settings) for o in fit_input.observations]
         self._bins = [bin_starts(o.nodes.shape[-1], settings.bin_channels) for o in fit_input.observations]
         self.start = np.cumsum([0, *(nodes.shape[-1] for nodes in self._nodes)])
+        self._channels = [slice(int(a), int(b)) for a, b in itertools.pairwise(self.start)]
+        brightness = _flat(fit_input.surface_brightness, np.float32)
+        self._arrays = [_arrays_of(o, brightness, settings.bin_channels) for o in self._observations]
         self._rates = np.concatenate([nodes[0] for nodes in self._nodes], axis=-1)
 
     def extract(
@@ -58,40 +62,33 @@ class RegionExtractor:
         RegionSpectra
         """
         n_channels = int(self.start[-1])
-        counts, background, exposure = np.zeros((3, n_channels))
-        blank_counts, blank_scale = (NO_CHANNELS, NO_CHANNELS)
+        counts, background, exposure = np.zeros(n_channels), np.zeros(n_channels), np.zeros(n_channels)
+        blank_counts, blank_scale = NO_CHANNELS, NO_CHANNELS
         if self.settings.statistic != "cstat":
-            blank_counts, blank_scale = np.zeros((2, n_channels))
+            blank_counts, blank_scale = np.zeros(n_channels), np.zeros(n_channels)
+        least_exposed = float(self.settings.min_exposure_fraction * n_pixels)
         parts = []
         level = variance = 0.0
-        for position, observation in enumerate(self._observations):
-            own = np.zeros(observation.nodes.shape[-1], dtype=np.int64)
-            levels, share = np.empty(len(observation.groups)), np.empty(len(observation.nodes))
-            channels = slice(self.start[position], self.start[position + 1])
-            expected = background[channels]
-            exposed, light, whole_light = observe_region(
-                start, stop, *edge, self._nx, float(self.settings.min_exposure_fraction * n_pixels),
-                observation.exposure_fraction, self._weight, observation.response_index, observation.response_part,
-                observation.pixel_start, observation.channel, observation.event_x, observation.event_y,
-                observation.background_counts, observation.background_template,
-                own, expected, levels, share,
-            )  # fmt: skip
-            if n_pixels == 0 or not exposed >= self.settings.min_exposure_fraction * n_pixels:
-                expected[:] = 0.0
+        for position, arrays in enumerate(self._arrays if n_pixels > 0 else ()):
+            channels, n_responses = self._channels[position], len(self._nodes[position])
+            share = np.empty(n_responses)
+            exposed, light, whole_light, own_level, own_variance = observe_region(
+                start, stop, *edge, self._nx, least_exposed, *arrays, counts[channels], background[channels], share
+            )
+            if not exposed >= least_exposed:
                 continue
-            counts[channels] = self._binned(position, own)
-            level += levels.sum()
-            variance += float(np.sum((levels * observation.background_scale_error) ** 2))
+            level += own_level
+            variance += own_variance
             if self.settings.statistic != "cstat":
                 blank_counts[channels], blank_scale[channels] = self._blank_sky(position, start, stop, edge)
             source_factor = light / whole_light
-            exposure[channels] = observation.exposure_s * source_factor
-            if len(share) > 1:
+            exposure[channels] = self._observations[position].exposure_s * source_factor
+            if n_responses > 1:
                 mean_response(self._nodes[position], share, self._rates, self.start[position])
             parts.append(ObservationPart(position, exposed / n_pixels, source_factor, share))
-        error = np.sqrt(variance) / level if level > 0.0 else 0.0
+        error = math.sqrt(variance) / level if level > 0.0 else 0.0
         return RegionSpectra(
-            parts, counts, background, blank_counts, blank_scale, exposure, self._rates, self.start, float(error)
+            parts, counts, background, blank_counts, blank_scale, exposure, self._rates, self.start, error
         )
 
     def _blank_sky(
@@ -163,6 +160,26 @@ def _packed(observation: ObservationInput, bin_channels: int) -> ObservationInpu
         response_part=_flat(observation.response_part, np.float32),
         background_counts=_flat(observation.background_counts, np.float32).reshape(n_groups, -1),
         background_template=template,
+        background_scale_error=np.array(observation.background_scale_error, dtype=np.float64),
+    )
+
+
+def _arrays_of(observation: ObservationInput, brightness: np.ndarray, bin_channels: int) -> tuple:
+    """What `observe_region` takes of an observation, in its order."""
+    return (
+        observation.exposure_fraction,
+        brightness,
+        observation.response_index,
+        observation.response_part,
+        observation.pixel_start,
+        observation.channel,
+        observation.event_x,
+        observation.event_y,
+        observation.background_counts,
+        observation.background_template,
+        observation.background_scale_error,
+        observation.nodes.shape[-1],
+        bin_channels,
     )
 
 

@@ -32,11 +32,13 @@ def observe_region(
     event_y: np.ndarray,
     background_image: np.ndarray,
     background_shape: np.ndarray,
+    background_error: np.ndarray,
+    n_channels: int,
+    bin_channels: int,
     counts: np.ndarray,
     background: np.ndarray,
-    levels: np.ndarray,
     share: np.ndarray,
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float, float]:
     """All that one observation has to say of a region.
 
     Parameters
@@ -63,12 +65,13 @@ def observe_region(
         Background by group [count/pixel].
     background_shape : ndarray of float64, shape (n_groups, n_bins)
         Its spectrum by group.
-    counts : ndarray of int64, shape (n_channels,)
-        The events are added.
-    background : ndarray of float64, shape (n_bins,)
-        Overwritten with the background expected, not below 0 (components that correct others are negative).
-    levels : ndarray of float64, shape (n_groups,)
-        Overwritten with the background of each group [count].
+    background_error : ndarray of float64, shape (n_groups,)
+        Relative error of each group's level.
+    n_channels, bin_channels : int
+        Number of channels, and how many of them make a bin; the last one may have fewer.
+    counts, background : ndarray of float64, shape (n_bins,)
+        Overwritten with the number of events and the background expected, not below 0 (components that correct others
+        are negative).
     share : ndarray of float64, shape (n_responses,)
         Overwritten with the share of each response in the light, sum 1; all of it in the first where there is none.
 
@@ -76,32 +79,44 @@ def observe_region(
     -------
     exposed, light, whole_light : float
         Sums over the region of exposure fraction, of its product with the brightness, and of the brightness.
+    level, variance : float
+        Background of all groups [count], and the variance of this sum.
     """
     exposed = _image_sum(start, stop, edge_pixel, edge_part, exposure_fraction)
     if not exposed >= least_exposed:
-        return exposed, 0.0, 0.0
+        return exposed, 0.0, 0.0, 0.0, 0.0
     whole_light = _image_sum(start, stop, edge_pixel, edge_part, brightness)
     light = _shared_light(
         start, stop, edge_pixel, edge_part, exposure_fraction, brightness, response_index, response_part, share
     )
+    # Integers: adding to one that was just written is quicker than for floating-point numbers.
+    spectrum = np.zeros(n_channels, dtype=np.int64)
     for r in range(len(start)):
         for e in range(pixel_start[start[r]], pixel_start[stop[r]]):
-            counts[channel[e]] += 1
+            spectrum[channel[e]] += 1
     for k in range(len(edge_pixel)):
         p = edge_pixel[k]
         dy, dx = float(p // nx - iy), float(p % nx - ix)
         for e in range(pixel_start[p], pixel_start[p + 1]):
             if _is_inside(dy + event_y[e], dx + event_x[e], radius):
-                counts[channel[e]] += 1
+                spectrum[channel[e]] += 1
+    for i in range(len(counts)):
+        total = 0
+        for j in range(i * bin_channels, min((i + 1) * bin_channels, n_channels)):
+            total += spectrum[j]
+        counts[i] = total
     background[:] = 0.0
-    for g in range(len(levels)):
-        levels[g] = _image_sum(start, stop, edge_pixel, edge_part, background_image[g])
+    level = variance = 0.0
+    for g in range(len(background_image)):
+        of_group = _image_sum(start, stop, edge_pixel, edge_part, background_image[g])
+        level += of_group
+        variance += (of_group * background_error[g]) ** 2
         for i in range(len(background)):
-            background[i] += levels[g] * background_shape[g, i]
+            background[i] += of_group * background_shape[g, i]
     for i in range(len(background)):
         if background[i] < 0.0:
             background[i] = 0.0
-    return exposed, light, whole_light
+    return exposed, light, whole_light, level, variance
 
 
 @compiled

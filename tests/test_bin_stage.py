@@ -285,6 +285,29 @@ def test_counts_alone_can_be_the_measure(copy):
     np.testing.assert_allclose(snr[found] ** 2, counts[found], rtol=1e-5)
 
 
+def test_an_exact_edge_packs_the_positions_of_the_event_files(copy, packed):
+    binning.STAGE.run(context_of(copy, binning=BinningSection(edge="exact", max_radius_pixel=30.0)))
+    other = read_fit_input(copy.fit_input)
+    assert other.settings["edge"] == "exact"
+    mask, channel, grid = read_image(copy.mask)[0] > 0, fitted_channels(packed), packed.grid
+    for stored, before in zip(other.observations, packed.observations, strict=True):
+        assert len(before.event_x) == len(before.event_y) == len(before.blank_x) == len(before.blank_y) == 0
+        files = copy.observation(stored.obsid)
+        for name, place, events in (
+            ("", "event_", read_events(files.clean_events)),
+            ("blank_", "blank_", read_events(files.clean_background_events, blank_sky=True)),
+        ):
+            pixel = np.repeat(np.arange(mask.size), np.diff(getattr(stored, f"{name}pixel_start")))
+            x, y = grid.sky_from_image(
+                pixel % grid.nx + getattr(stored, f"{place}x").astype(float),
+                pixel // grid.nx + getattr(stored, f"{place}y").astype(float),
+            )
+            _, kept = histogram(events, grid, mask, channel)
+            found = np.stack([x, y, getattr(stored, f"{name}channel") + float(channel[0])])
+            expected = np.stack([events[column][kept].astype(float) for column in ("x", "y", "pi")])
+            assert np.array_equal(found[:, np.lexsort(found)], expected[:, np.lexsort(expected)])
+
+
 def test_another_band_is_packed_with_its_own_background(copy, packed):
     # The images of stage 4 are still those of 0.7 to 8 keV: the expected background follows the fitted channels.
     binning.STAGE.run(context_of(copy, fit=FitSection(energy_min_kev=1.0, energy_max_kev=5.0)))

@@ -234,6 +234,10 @@ class ClusterLayout:
     def fit_input(self) -> Path:
         return self.acb / f"{self.name}_fit_input.h5"
 
+    def nodes(self, digest: str) -> Path:
+        """Folded model for settings other than those of the fit input."""
+        return self.acb / f"{self.name}_nodes_{digest}.h5"
+
     @property
     def fits(self) -> Path:
         """The checkpoint; its journal, lock and spool add ``.journal``, ``.lock``, ``.spool`` to the stem."""

@@ -10,6 +10,7 @@ from cpxt_hpc.errors import CheckpointMismatch, ConfigError, DataError
 from cpxt_hpc.fitting.results import RESULT_DTYPE
 from cpxt_hpc.io.fit_input import read_fit_input
 from cpxt_hpc.io.ini import read_config
+from cpxt_hpc.parallel.chosen_model import with_chosen_model
 from cpxt_hpc.parallel.plan import check_against_fit_input, check_rows, fit_provenance, selected_positions
 from cpxt_hpc.parallel.work import foreign_rows, positions_of
 
@@ -83,28 +84,26 @@ def test_what_differs_from_the_fit_input_is_named_with_both_values(layout):
     fit_input = read_fit_input(layout.fit_input)
     config = read_config(layout.ini)
     check_against_fit_input(config, fit_input, layout.fit_input)
-    cluster = dataclasses.replace(config.cluster, abundance=0.4, redshift=None, hydrogen_column_density=6e20)
+    cluster = dataclasses.replace(config.cluster, signal_to_noise=40.0, redshift=0.3, abundance=0.5)
     fit = dataclasses.replace(config.fit, energy_max_kev=7.0)
     with pytest.raises(ConfigError) as refused:
         check_against_fit_input(dataclasses.replace(config, cluster=cluster, fit=fit), fit_input, layout.fit_input)
     message = str(refused.value)
     for part in (
-        "nH_1e22 0.05, in cluster.ini 0.06",
-        "redshift 0.2, in cluster.ini not set",
-        "abundance 0.3, in cluster.ini 0.4",
+        "signal_to_noise 50.0, in cluster.ini 40.0",
         "energy_max_kev 8.0, in cluster.ini 7.0",
         f"cpxt-prep {layout.ini} --stage 5",
     ):
         assert part in message
     assert "energy_min" not in message
+    assert "redshift" not in message and "abundance" not in message
 
 
 def test_the_same_column_density_in_other_units_is_the_same(layout):
     config = read_config(layout.ini)
     cluster = dataclasses.replace(config.cluster, hydrogen_column_density=5e20)
-    check_against_fit_input(
-        dataclasses.replace(config, cluster=cluster), read_fit_input(layout.fit_input), layout.fit_input
-    )
+    fit_input = read_fit_input(layout.fit_input)
+    assert with_chosen_model(dataclasses.replace(config, cluster=cluster), layout, fit_input)[1] is None
 
 
 def test_settings_of_the_fit_itself_belong_to_the_provenance(layout):

@@ -130,19 +130,28 @@ class _Inputs:
     config: ClusterConfig
     layout: ClusterLayout
     fit_input: FitInput
+    nodes: Path | None
+
+    def plan(self, positions: object) -> FitPlan:
+        """What to do at these places of the region table."""
+        from cpxt_hpc.parallel.plan import FitPlan, fit_settings
+
+        settings = fit_settings(self.config)
+        return FitPlan(self.layout.fit_input, self.nodes, self.fit_input.abundance, settings, positions)
 
 
 def _read_inputs(options: argparse.Namespace) -> _Inputs:
     from cpxt_hpc.io.fit_input import read_fit_input
     from cpxt_hpc.io.ini import read_config
     from cpxt_hpc.layout import ClusterLayout
+    from cpxt_hpc.parallel.chosen_model import with_chosen_model
     from cpxt_hpc.parallel.plan import check_against_fit_input
 
     config = read_config(Path(options.ini).absolute())
     layout = ClusterLayout(config.path.parent, config.name, config.fit.label)
     fit_input = read_fit_input(layout.fit_input)
     check_against_fit_input(config, fit_input, layout.fit_input)
-    return _Inputs(config, layout, fit_input)
+    return _Inputs(config, layout, *with_chosen_model(config, layout, fit_input))
 
 
 def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
@@ -151,11 +160,11 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
 
     from cpxt_hpc.fitting.results import RESULT_DTYPE
     from cpxt_hpc.io.checkpoint import Checkpoint
-    from cpxt_hpc.io.fit_input import read_fit_input, verify_fit_input
+    from cpxt_hpc.io.fit_input import verify_fit_input
     from cpxt_hpc.io.piece import Piece
     from cpxt_hpc.parallel.compile_cache import use_node_cache
     from cpxt_hpc.parallel.job import run_fits
-    from cpxt_hpc.parallel.plan import FitPlan, check_rows, fit_provenance, fit_settings, selected_positions
+    from cpxt_hpc.parallel.plan import check_rows, fit_provenance, read_planned_input, selected_positions
     from cpxt_hpc.parallel.progress import Progress
 
     sink = progress = inputs = None
@@ -184,11 +193,11 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
             sink.tell({"workers": workers, "done_at_start": len(rows), "to_do": len(positions)})
             progress = Progress(len(selected), before, workers)
             log.info("%d regions to fit, %d of %d done before", len(positions), len(before), len(selected))
-            return FitPlan(layout.fit_input, fit_settings(inputs.config), positions)
+            return inputs.plan(positions)
 
         plan = link.on_root(prepare)
         use_node_cache(link)
-        fit_input = inputs.fit_input if inputs else read_fit_input(plan.fit_input)
+        fit_input = inputs.fit_input if inputs else read_planned_input(plan)
         lost = run_fits(link, fit_input, _fitter_maker(plan), plan.positions, sink, stop, progress)
         if link.rank > 0:
             return 0
@@ -231,7 +240,7 @@ def _fit_one_region(options: argparse.Namespace) -> int:
 
     from cpxt_hpc.fitting.results import FAILURES
     from cpxt_hpc.io.piece import find_single, keep_single
-    from cpxt_hpc.parallel.plan import FitPlan, check_rows, fit_provenance, fit_settings
+    from cpxt_hpc.parallel.plan import check_rows, fit_provenance
     from cpxt_hpc.parallel.work import positions_of
     from cpxt_hpc.parallel.worker import fit_region
 
@@ -249,7 +258,7 @@ def _fit_one_region(options: argparse.Namespace) -> int:
         check_rows(layout.fits, regions, row.reshape(1))
         log.info("region %d was done before", options.region)
     else:
-        plan = FitPlan(layout.fit_input, fit_settings(inputs.config), positions)
+        plan = inputs.plan(positions)
         row = fit_region(_fitter_maker(plan)(inputs.fit_input), regions, int(positions[0]))
         keep_single(layout.fits, provenance, row)
     print(_row_line(row))
@@ -268,7 +277,6 @@ def _row_line(row) -> str:
 def _fit_user_regions(options: argparse.Namespace) -> int:
     """Fit the shapes of a region file; their table goes to a file and to the screen."""
     from cpxt_hpc.io.images import read_image
-    from cpxt_hpc.parallel.plan import FitPlan, fit_settings
     from cpxt_hpc.parallel.progress import failed_regions
     from cpxt_hpc.parallel.user_regions import fit_user_regions, table_lines, user_region_pixels, write_user_table
 
@@ -276,7 +284,7 @@ def _fit_user_regions(options: argparse.Namespace) -> int:
     layout, grid = inputs.layout, inputs.fit_input.grid
     full_grid = read_image(layout.broad_flux)[1] if layout.broad_flux.is_file() else None
     pixels = user_region_pixels(options.regions, grid, image_grid=full_grid)
-    plan = FitPlan(layout.fit_input, fit_settings(inputs.config), ())
+    plan = inputs.plan(())
     rows = fit_user_regions(_fitter_maker(plan)(inputs.fit_input), pixels)
     path = write_user_table(layout, options.regions, grid, pixels, rows)
     print("\n".join(table_lines(pixels, rows)))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cpxt_hpc.fitting.free_nh import nh_grid
 from cpxt_hpc.fitting.node_choice import choose_nodes, fine_temperatures_kev, relative_deviation
 from cpxt_hpc.fitting.xspec import ATOMDB_MODELS, XspecNodes, apec_temperatures_kev, evaluate_additive
 from cpxt_hpc.science.response import EffectiveArea, Redistribution, fold
@@ -24,6 +25,9 @@ LOWEST_KT_KEV, HIGHEST_KT_KEV = 0.1, 64.0
 ABUNDANCES = (0.0, 1.0)
 TESTED_ABUNDANCE = 0.3
 """Where the linearity in abundance of a model is tested that is not known to be linear."""
+
+SAME_COLUMN_1E22 = 1e-6
+"""Columns closer than this are one: an interpolation between them would only amplify rounding."""
 
 Response = tuple[EffectiveArea, Redistribution]
 
@@ -64,6 +68,15 @@ def node_temperatures_kev(apec_root: str | Path | None = None) -> np.ndarray:
     tabulated = apec_temperatures_kev(apec_root)
     inside = tabulated[(tabulated > LOWEST_KT_KEV) & (tabulated < HIGHEST_KT_KEV)]
     return np.concatenate([[LOWEST_KT_KEV], inside, [HIGHEST_KT_KEV]])
+
+
+def hydrogen_columns(nh_1e22: float, *, is_free: bool) -> np.ndarray:
+    """Columns to fold behind, ascending: the frozen one, and where it is free a grid that holds it [10^22 cm^-2]."""
+    own = np.array([nh_1e22], dtype=float)
+    if not is_free:
+        return own
+    grid = nh_grid(nh_1e22)
+    return np.unique(np.concatenate([own, grid[np.abs(grid - nh_1e22) > SAME_COLUMN_1E22]]))
 
 
 def fold_nodes(

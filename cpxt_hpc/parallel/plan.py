@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import shlex
 from pathlib import Path
 
@@ -14,8 +13,11 @@ from cpxt_hpc.errors import CheckpointMismatch, ConfigError, DataError
 from cpxt_hpc.fitting.model import FitInput, RegionTable
 from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.io.command_list import read_command_list
+from cpxt_hpc.io.fit_input import read_fit_input
+from cpxt_hpc.io.nodes_file import read_nodes
 from cpxt_hpc.io.provenance import Provenance
 from cpxt_hpc.layout import ClusterLayout
+from cpxt_hpc.parallel.chosen_model import differing_settings, with_abundance
 from cpxt_hpc.parallel.work import foreign_rows, positions_of
 from cpxt_hpc.science.maps import belongs_to_resolution
 
@@ -29,18 +31,23 @@ class FitPlan:
     Attributes
     ----------
     fit_input : Path
+    nodes : Path or None
+        File with the folded model, where it is not the one of the fit input.
+    abundance : float
     settings : FitSettings
     positions : ndarray of int64
         Regions to fit, as places in the region table.
     """
 
     fit_input: Path
+    nodes: Path | None
+    abundance: float
     settings: FitSettings
     positions: np.ndarray
 
 
 def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Path) -> None:
-    """Refuse a fit input that was made with other settings than ``cluster.ini`` has now.
+    """Refuse a fit input that was made with other settings than ``cluster.ini`` has now, the model's aside.
 
     Raises
     ------
@@ -53,24 +60,10 @@ def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Pa
         **dataclasses.asdict(config.binning),
         **background_settings(config),
         **dataclasses.asdict(config.response),
-        "nH_1e22": config.nh_1e22,
-        "redshift": config.cluster.redshift,
-        "abundance": config.cluster.abundance,
         "energy_min_kev": config.fit.energy_min_kev,
         "energy_max_kev": config.fit.energy_max_kev,
-        "plasma": config.fit.plasma,
-        "absorption": config.fit.absorption,
-        "abundance_table": config.fit.abundance_table,
-        "cross_sections": config.fit.cross_sections,
     }
-    then = fit_input.settings
-    differing = [
-        f"{key} {then[key]!r}, in cluster.ini {'not set' if value is None else repr(value)}"
-        for key, value in now.items()
-        if key in then and not _same(then[key], value)
-    ]
-    if fit_settings(config).free_nh and len(fit_input.nh_nodes_1e22) < 2:
-        differing.append(f"nH frozen, in cluster.ini [fit] free = {config.fit.free!r}")
+    differing = differing_settings(fit_input.settings, now)
     if differing:
         raise ConfigError(
             f"{path} was made with other settings than {config.path} has now: {'; '.join(differing)}. "
@@ -78,16 +71,17 @@ def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Pa
         )
 
 
+def read_planned_input(plan: FitPlan) -> FitInput:
+    """The fit input with the model of the plan, on ranks that did not make the plan."""
+    fit_input = read_fit_input(plan.fit_input)
+    if plan.nodes is not None:
+        fit_input = read_nodes(plan.nodes, fit_input)
+    return with_abundance(fit_input, plan.abundance)
+
+
 def background_settings(config: ClusterConfig) -> dict[str, object]:
     """Settings of the background that stage 5 packs; its systematic error is the fit's."""
     return {key: value for key, value in dataclasses.asdict(config.background).items() if key != "systematic"}
-
-
-def _same(then: object, now: object) -> bool:
-    """Whether two settings are equal; 5e20 over 1e22 and 0.05 are."""
-    if isinstance(then, (int, float)) and isinstance(now, (int, float)):
-        return math.isclose(then, now, rel_tol=1e-12)
-    return then == now
 
 
 def fit_provenance(config: ClusterConfig, fit_input: FitInput) -> Provenance:

@@ -9,9 +9,8 @@ import logging
 import numpy as np
 
 from cpxt_hpc.errors import ConfigError, DataError
-from cpxt_hpc.fitting.free_nh import nh_grid
 from cpxt_hpc.fitting.node_choice import TOLERANCE
-from cpxt_hpc.fitting.nodes import FoldedNodes, fold_nodes
+from cpxt_hpc.fitting.nodes import FoldedNodes, fold_nodes, hydrogen_columns
 from cpxt_hpc.fitting.xspec import WITHOUT_METALS
 from cpxt_hpc.io.events import read_pointing
 from cpxt_hpc.io.ogip import read_responses
@@ -30,9 +29,6 @@ BRIGHTNESS_ENERGY_KEV = 1.5
 """Most cluster photons that ACIS counts have about this energy."""
 
 NOTABLE_SHARE_BEYOND = 0.001
-
-SAME_COLUMN_1E22 = 1e-6
-"""Columns closer than this are one: an interpolation between them would only amplify rounding."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,15 +132,6 @@ def fold_field(context: StageContext, grid: PixelGrid, mask: np.ndarray) -> Fold
     ends = np.cumsum([0, *counts])
     rates = tuple(np.stack(nodes.rates[first:last]) for first, last in itertools.pairwise(ends))
     return FoldedField(channel, nodes, nh_1e22, responses, rates)
-
-
-def hydrogen_columns(nh_1e22: float, *, is_free: bool) -> np.ndarray:
-    """Columns to fold behind, ascending: the frozen one, and where it is free a grid that holds it [10^22 cm^-2]."""
-    own = np.array([nh_1e22], dtype=float)
-    if not is_free:
-        return own
-    grid = nh_grid(nh_1e22)
-    return np.unique(np.concatenate([own, grid[np.abs(grid - nh_1e22) > SAME_COLUMN_1E22]]))
 
 
 def _fitted_channels(

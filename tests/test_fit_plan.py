@@ -8,10 +8,19 @@ from fit_job import ready_to_fit
 
 from cpxt_hpc.errors import CheckpointMismatch, ConfigError, DataError
 from cpxt_hpc.fitting.results import RESULT_DTYPE
+from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.io.fit_input import read_fit_input
 from cpxt_hpc.io.ini import read_config
 from cpxt_hpc.parallel.chosen_model import with_chosen_model
-from cpxt_hpc.parallel.plan import check_against_fit_input, check_rows, fit_provenance, selected_positions
+from cpxt_hpc.parallel.plan import (
+    FitPlan,
+    check_against_fit_input,
+    check_rows,
+    fit_provenance,
+    input_identity,
+    read_planned_input,
+    selected_positions,
+)
 from cpxt_hpc.parallel.work import foreign_rows, positions_of
 
 
@@ -111,3 +120,12 @@ def test_settings_of_the_fit_itself_belong_to_the_provenance(layout):
     assert provenance.settings["statistic"] == "cstat"
     assert provenance.settings["min_exposure_fraction"] == 0.09
     assert provenance.settings["redshift"] == 0.2
+
+
+def test_a_fit_input_that_was_replaced_since_the_plan_is_refused(layout, tmp_path):
+    fit_input = read_fit_input(layout.fit_input)
+    plan = FitPlan(layout.fit_input, None, input_identity(fit_input), 0.7, FitSettings(), ())
+    assert read_planned_input(plan).abundance == 0.7
+    other = ready_to_fit(tmp_path / "other", n_regions=200, seed=9)
+    with pytest.raises(DataError, match="was replaced while the job started"):
+        read_planned_input(dataclasses.replace(plan, fit_input=other.fit_input))

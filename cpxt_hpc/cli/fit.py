@@ -134,10 +134,16 @@ class _Inputs:
 
     def plan(self, positions: object) -> FitPlan:
         """What to do at these places of the region table."""
-        from cpxt_hpc.parallel.plan import FitPlan, fit_settings
+        from cpxt_hpc.parallel.plan import FitPlan, fit_settings, input_identity
 
-        settings = fit_settings(self.config)
-        return FitPlan(self.layout.fit_input, self.nodes, self.fit_input.abundance, settings, positions)
+        return FitPlan(
+            self.layout.fit_input,
+            self.nodes,
+            input_identity(self.fit_input),
+            self.fit_input.abundance,
+            fit_settings(self.config),
+            positions,
+        )
 
 
 def _read_inputs(options: argparse.Namespace) -> _Inputs:

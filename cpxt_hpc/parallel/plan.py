@@ -33,6 +33,8 @@ class FitPlan:
     fit_input : Path
     nodes : Path or None
         File with the folded model, where it is not the one of the fit input.
+    identity : str
+        Of the content of the fit input, as `input_identity` tells it.
     abundance : float
     settings : FitSettings
     positions : ndarray of int64
@@ -41,6 +43,7 @@ class FitPlan:
 
     fit_input: Path
     nodes: Path | None
+    identity: str
     abundance: float
     settings: FitSettings
     positions: np.ndarray
@@ -72,11 +75,24 @@ def check_against_fit_input(config: ClusterConfig, fit_input: FitInput, path: Pa
 
 
 def read_planned_input(plan: FitPlan) -> FitInput:
-    """The fit input with the model of the plan, on ranks that did not make the plan."""
+    """The fit input with the model of the plan, on ranks that did not make the plan.
+
+    Raises
+    ------
+    DataError
+        It was replaced since the plan was made.
+    """
     fit_input = read_fit_input(plan.fit_input)
+    if input_identity(fit_input) != plan.identity:
+        raise DataError(f"{plan.fit_input} was replaced while the job started. Run it again when cpxt-prep has ended.")
     if plan.nodes is not None:
         fit_input = read_nodes(plan.nodes, fit_input)
     return with_abundance(fit_input, plan.abundance)
+
+
+def input_identity(fit_input: FitInput) -> str:
+    """What tells one fit input from another: its binning and its data."""
+    return f"{fit_input.binning_digest} {fit_input.settings.get('data_digest', '')}"
 
 
 def background_settings(config: ClusterConfig) -> dict[str, object]:

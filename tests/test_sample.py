@@ -47,6 +47,8 @@ def layout(tmp_path_factory):
     physics = ["--nH", 0.03, "--redshift", 0.08, "--abundance", 0.3, "--signal_to_noise", 50]
     _run("cpxt-init", "--cluster_name", "sample", "--obsids", *OBSIDS, *physics, "--data-dir", data)
     layout = ClusterLayout(data / "sample", "sample")
+    # That simulator left vignetting out.
+    layout.ini.write_text(layout.ini.read_text() + "\n[response]\nvignetting = none\n")
     _run("cpxt-prep", layout.ini, "--auto")
     _run("mpiexec", "-n", 3, Path(sys.executable).parent / "cpxt-fit", layout.ini, "--resolution", 2)
     return layout

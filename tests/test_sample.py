@@ -48,7 +48,7 @@ def layout(tmp_path_factory):
     _run("cpxt-init", "--cluster_name", "sample", "--obsids", *OBSIDS, *physics, "--data-dir", data)
     layout = ClusterLayout(data / "sample", "sample")
     # That simulator left vignetting out.
-    layout.ini.write_text(layout.ini.read_text() + "\n[response]\nvignetting = none\n")
+    layout.ini.write_text(layout.ini.read_text().replace("vignetting = hrma", "vignetting = none"))
     _run("cpxt-prep", layout.ini, "--auto")
     _run("mpiexec", "-n", 3, Path(sys.executable).parent / "cpxt-fit", layout.ini, "--resolution", 2)
     return layout

@@ -59,13 +59,14 @@ def test_the_hdf5_file_says_what_it_is(path):
         checkpoint.append(made_up_rows([1]))
     with h5py.File(path) as file:
         assert file.attrs["format"] == "cpxt_hpc fits"
-        assert file.attrs["schema_version"] == 1
+        assert file.attrs["schema_version"] == 2
         assert file.attrs["settings_digest"] == PROVENANCE.settings_digest
         assert file.attrs["binning_digest"] == "abc"
         assert dict(file["settings"].attrs) == PROVENANCE.settings
         assert file["results"].dtype == RESULT_DTYPE
         assert json.loads(file["results"].attrs["units"])["kT"] == "keV"
         assert json.loads(file["results"].attrs["status_codes"])["OK"] == 0
+        assert json.loads(file["results"].attrs["flag_bits"])["POOR_FIT"] == 2
 
 
 def test_readers_see_rows_while_the_job_runs_and_hdf5_readers_a_whole_file(path):
@@ -198,7 +199,10 @@ def test_restart_puts_a_damaged_file_aside_too(path):
 
 @pytest.mark.parametrize(
     ("attribute", "value", "message"),
-    [("schema_version", 2, "schema version 2; this software reads 1"), ("format", "x", "is not a checkpoint")],
+    [
+        ("schema_version", 3, r"schema version 3; this software \(.*\) reads up to 2"),
+        ("format", "x", "is not a checkpoint"),
+    ],
 )
 def test_other_formats_and_versions_are_refused(path, attribute, value, message):
     with Checkpoint(path, PROVENANCE):

@@ -128,9 +128,9 @@ def test_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "a.journal"
     write(path, made_up_rows([1]))
     data = bytearray(path.read_bytes())
-    struct.pack_into("<I", data, 8, 2)
+    struct.pack_into("<I", data, 8, 3)
     path.write_bytes(data)
-    with pytest.raises(DataError, match="format version 2; this software reads 1"):
+    with pytest.raises(DataError, match=r"journal of schema version 3; this software \(.*\) reads up to 2"):
         read_journal(path)
 
 

@@ -25,7 +25,7 @@ from cpxt_hpc.errors import CpxtError, DataError, MissingInput, OutputError
 from cpxt_hpc.fitting.results import RESULT_DTYPE
 from cpxt_hpc.io.atomic import remove_leftovers
 from cpxt_hpc.io.fits_table import read_fits_table, write_fits_table
-from cpxt_hpc.io.journal import Journal, read_journal
+from cpxt_hpc.io.journal import Journal, read_journal, rewrite_earlier
 from cpxt_hpc.io.lock import MainLock, Owner, current_owner
 from cpxt_hpc.io.provenance import Provenance, Value
 from cpxt_hpc.io.result_rows import merged_rows, rows_of_new_regions
@@ -96,7 +96,7 @@ def read_checkpoint(path: Path) -> CheckpointContent:
     MissingInput
         There are no fits yet.
     DataError
-        A file is damaged or of another version.
+        A file is damaged or of a later version.
     """
     files = CheckpointFiles(Path(path))
     # Rows move from spool to journal to HDF5 file: read in this order, none can slip through between two reads.
@@ -272,6 +272,7 @@ class Checkpoint:
             self._table_bytes = self.files.table.stat().st_size
         else:
             self.results = np.zeros(0, dtype=RESULT_DTYPE)
+        rewrite_earlier(self.files.journal)
         self._journal = Journal(self.files.journal, self.provenance)
         if table is None:
             self._table_bytes = write_fits_table(self.files.table, self.provenance, self.results)

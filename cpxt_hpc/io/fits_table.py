@@ -1,9 +1,9 @@
-"""The HDF5 file of a checkpoint: schema version 1.
+"""The HDF5 file of a checkpoint: schema version 2; version 1 is read (`cpxt_hpc.io.migration`).
 
     /results         one row of `RESULT_DTYPE` a region, ascending by region
     /settings        attributes: every setting that changes the numbers
     attributes of /  format, schema_version, software, software_version, written, settings_digest, binning_digest
-    attributes of /results: units and status_codes, as JSON
+    attributes of /results: units, status_codes and flag_bits, as JSON
 
 The file is made in memory and written beside its final name, so that the HDF5 library never has a half-written
 file open: every file of this name is whole, whatever killed its writer, and can be read while a job runs.
@@ -23,12 +23,12 @@ import numpy as np
 
 import cpxt_hpc
 from cpxt_hpc.errors import DataError
-from cpxt_hpc.fitting.results import RESULT_DTYPE, Status
+from cpxt_hpc.fitting.results import Flag, Status
 from cpxt_hpc.io.atomic import replacing
+from cpxt_hpc.io.migration import SCHEMA_VERSION, migrated_provenance, migrated_rows, row_dtype
 from cpxt_hpc.io.provenance import Provenance, plain_value
 
 FORMAT = "cpxt_hpc fits"
-SCHEMA_VERSION = 1
 
 UNITS = {
     "iy": "pixel",
@@ -40,6 +40,17 @@ UNITS = {
     "norm": "1e-14 cm^-5",
     "norm_lo": "1e-14 cm^-5",
     "norm_hi": "1e-14 cm^-5",
+    "abundance": "solar",
+    "abundance_lo": "solar",
+    "abundance_hi": "solar",
+    "nH": "1e22 cm^-2",
+    "nH_lo": "1e22 cm^-2",
+    "nH_hi": "1e22 cm^-2",
+    "kT_bkg_lo": "keV",
+    "kT_bkg_hi": "keV",
+    "norm_bkg_lo": "1e-14 cm^-5",
+    "norm_bkg_hi": "1e-14 cm^-5",
+    "disagreement": "sigma",
     "net_counts": "count",
     "background_counts": "count",
     "exposure_s": "s",
@@ -88,6 +99,7 @@ def write_fits_table(path: Path, provenance: Provenance, rows: np.ndarray) -> in
         results = file.create_dataset("results", data=rows)
         results.attrs["units"] = json.dumps(UNITS)
         results.attrs["status_codes"] = json.dumps({status.name: status.value for status in Status})
+        results.attrs["flag_bits"] = json.dumps({flag.name: flag.value for flag in Flag if flag})
     with replacing(path) as temporary, open(temporary, "wb") as stream:
         stream.write(image.getbuffer())
     _sync_folder(path.parent)
@@ -100,12 +112,14 @@ def read_fits_table(path: Path) -> FitsTable | None:
     Raises
     ------
     DataError
-        It is damaged, of another schema version, or no checkpoint.
+        It is damaged, of a later schema version, or no checkpoint.
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
-            _check_format(file, path)
-            return FitsTable(_provenance(file), file["results"][:], str(file.attrs["written"]))
+            version = _check_format(file, path)
+            provenance = _provenance(file, version)
+            rows = migrated_rows(file["results"][:], provenance.settings)
+            return FitsTable(provenance, rows, str(file.attrs["written"]))
     except FileNotFoundError:
         return None
     except (OSError, KeyError, RuntimeError) as error:
@@ -122,7 +136,8 @@ def find_row(path: Path, region: int) -> tuple[Provenance, np.ndarray | None] | 
     """
     try:
         with h5py.File(path, "r", locking=False) as file:
-            _check_format(file, path)
+            version = _check_format(file, path)
+            provenance = _provenance(file, version)
             results = file["results"]
             low, high = 0, len(results)
             while low < high:
@@ -131,31 +146,27 @@ def find_row(path: Path, region: int) -> tuple[Provenance, np.ndarray | None] | 
                     low = middle + 1
                 else:
                     high = middle
-            row = results[low] if low < len(results) else None
-            found = row is not None and row["region"] == region
-            return _provenance(file), np.array(row, dtype=RESULT_DTYPE) if found else None
+            rows = migrated_rows(results[low : low + 1], provenance.settings)
+            return provenance, rows.reshape(()) if len(rows) and rows["region"][0] == region else None
     except FileNotFoundError:
         return None
     except (OSError, KeyError, RuntimeError) as error:
         raise DataError(f"{path}: cannot be read as a checkpoint ({error}). Move it away, or use --restart.") from error
 
 
-def _check_format(file: h5py.File, path: Path) -> None:
+def _check_format(file: h5py.File, path: Path) -> int:
+    """The schema version of a file."""
     if file.attrs.get("format") != FORMAT:
         raise DataError(f"{path}: is not a checkpoint of cpxt-fit. Move it away and run again.")
     version = int(file.attrs["schema_version"])
-    if version != SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: checkpoint of schema version {version}; this software reads {SCHEMA_VERSION}. "
-            "Use the software that wrote it, or --restart."
-        )
-    if file["results"].dtype != RESULT_DTYPE:
-        raise DataError(f"{path}: /results has other columns than this software's. Use --restart.")
+    if file["results"].dtype != row_dtype(version, path, "checkpoint"):
+        raise DataError(f"{path}: /results has other columns than those of schema version {version}. Use --restart.")
+    return version
 
 
-def _provenance(file: h5py.File) -> Provenance:
+def _provenance(file: h5py.File, version: int) -> Provenance:
     settings = {key: plain_value(value) for key, value in file["settings"].attrs.items()}
-    return Provenance(settings, str(file.attrs["binning_digest"]))
+    return migrated_provenance(Provenance(settings, str(file.attrs["binning_digest"])), version)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,6 +4,9 @@ A file is a header and records of fixed size. The header is magic, format versio
 holds the dtype of a row, the settings with their digest, and the binning digest. A record is a row of `RESULT_DTYPE`
 and the CRC-32 of its bytes, started from the header's CRC so that records of another journal never pass.
 Whatever kills the writer, all records before the first bad one count; the torn tail behind them is cut.
+
+The format version is the rows' schema version. Journals of earlier ones are read (`cpxt_hpc.io.migration`), and
+rewritten before they are continued.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ import numpy as np
 
 from cpxt_hpc.errors import DataError, OutputError
 from cpxt_hpc.fitting.results import RESULT_DTYPE
+from cpxt_hpc.io.atomic import replacing
+from cpxt_hpc.io.migration import SCHEMA_VERSION, migrated_provenance, migrated_rows, row_dtype
 from cpxt_hpc.io.provenance import Provenance
 
 MAGIC = b"CPXTJRNL"
-VERSION = 1
 _PREFIX = struct.Struct("<8sIII")
 RECORD_DTYPE = np.dtype([("row", RESULT_DTYPE), ("crc", "<u4")])
 
@@ -40,12 +44,15 @@ class JournalContent:
         In the order in which they were written.
     valid_bytes, total_bytes : int
         Length up to the last good record, and of the file.
+    version : int
+        Schema version of the file's records; `provenance` and `rows` are this software's.
     """
 
     provenance: Provenance | None
     rows: np.ndarray
     valid_bytes: int
     total_bytes: int
+    version: int = SCHEMA_VERSION
 
 
 def encode_header(provenance: Provenance) -> bytes:
@@ -59,7 +66,7 @@ def encode_header(provenance: Provenance) -> bytes:
         },
         sort_keys=True,
     ).encode()
-    return _PREFIX.pack(MAGIC, VERSION, len(text), zlib.crc32(text)) + text
+    return _PREFIX.pack(MAGIC, SCHEMA_VERSION, len(text), zlib.crc32(text)) + text
 
 
 def encode_rows(rows: np.ndarray, header_crc: int) -> bytes:
@@ -76,7 +83,7 @@ def parse_journal(data: bytes, path: Path) -> JournalContent:
     Raises
     ------
     DataError
-        It is no journal, or of another version.
+        It is no journal, or of a later version.
     """
     empty = JournalContent(None, np.zeros(0, dtype=RESULT_DTYPE), 0, len(data))
     if len(data) < _PREFIX.size:
@@ -88,11 +95,7 @@ def parse_journal(data: bytes, path: Path) -> JournalContent:
         return empty
     if magic != MAGIC:
         raise DataError(f"{path}: is not a journal of fits. Move it away and run again.")
-    if version != VERSION:
-        raise DataError(
-            f"{path}: journal of format version {version}; this software reads {VERSION}. "
-            "Use the software that wrote it, or --restart."
-        )
+    dtype = row_dtype(version, path, "journal")
     start = _PREFIX.size + length
     text = data[_PREFIX.size : start]
     if len(text) < length:
@@ -100,17 +103,19 @@ def parse_journal(data: bytes, path: Path) -> JournalContent:
     if zlib.crc32(text) != crc:
         raise DataError(f"{path}: the journal's header is damaged. Move the file away; its fits will be done again.")
     header = json.loads(text)
-    if [tuple(field) for field in header["dtype"]] != RESULT_DTYPE.descr:
-        raise DataError(f"{path}: its rows have other columns than this software's. Use --restart.")
-    records = np.frombuffer(data, dtype=RECORD_DTYPE, offset=start, count=(len(data) - start) // RECORD_DTYPE.itemsize)
+    if [tuple(field) for field in header["dtype"]] != dtype.descr:
+        raise DataError(f"{path}: its rows have other columns than those of schema version {version}. Use --restart.")
+    record = np.dtype([("row", dtype), ("crc", "<u4")])
+    records = np.frombuffer(data, dtype=record, offset=start, count=(len(data) - start) // record.itemsize)
     rows = records["row"]
     good = len(rows)
     for i, expected in enumerate(records["crc"].tolist()):
         if zlib.crc32(rows[i].tobytes(), crc) != expected:
             good = i
             break
-    provenance = Provenance(header["settings"], header["binning_digest"])
-    return JournalContent(provenance, rows[:good].copy(), start + good * RECORD_DTYPE.itemsize, len(data))
+    provenance = migrated_provenance(Provenance(header["settings"], header["binning_digest"]), version)
+    rows = migrated_rows(rows[:good].copy(), provenance.settings)
+    return JournalContent(provenance, rows, start + good * record.itemsize, len(data), version)
 
 
 def read_journal(path: Path) -> JournalContent | None:
@@ -122,6 +127,22 @@ def read_journal(path: Path) -> JournalContent | None:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     return parse_journal(data, path)
+
+
+def rewrite_earlier(path: Path) -> None:
+    """Write a journal of an earlier version anew as this one's, whole or not at all; only for who alone writes it.
+
+    Raises
+    ------
+    DataError, OutputError
+        It cannot be read, or not be written.
+    """
+    content = read_journal(path)
+    if content is None or content.version == SCHEMA_VERSION or not len(content.rows):
+        return
+    header = encode_header(content.provenance)
+    with replacing(path) as temporary:
+        temporary.write_bytes(header + encode_rows(content.rows, _PREFIX.unpack_from(header)[3]))
 
 
 class Journal:
@@ -148,7 +169,7 @@ class Journal:
     CheckpointMismatch
         The file holds rows of other settings or of another binning.
     DataError
-        The file is no journal.
+        The file is no journal, or holds rows of another version.
     OutputError
         The file cannot be opened or written.
     """
@@ -168,6 +189,8 @@ class Journal:
             content = parse_journal(_read_all(descriptor), path)
             if len(content.rows):
                 content.provenance.check_same(provenance, path)
+                if content.version != SCHEMA_VERSION:
+                    raise DataError(f"{path}: journal of schema version {content.version}, which only can be read.")
             self.replayed = content.rows
             self._dirty = False
             if len(content.rows):

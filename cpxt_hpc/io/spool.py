@@ -51,7 +51,7 @@ def open_spool(folder: Path, provenance: Provenance) -> Journal:
         try:
             return Journal(path, provenance, descriptor)
         except (CheckpointMismatch, DataError):
-            # Left by fits with other settings: theirs, not ours to touch.
+            # Left by fits with other settings, or by an earlier version: theirs, not ours to touch.
             continue
     return Journal(folder / f"{own}.journal", provenance)
 

@@ -227,6 +227,11 @@ class ClusterLayout:
         return self.acb / f"{self.name}_background.csv"
 
     @property
+    def sky_table(self) -> Path:
+        """Stage 5: what was fitted off the cluster beside the blank sky; only with ``[background] sky = fit``."""
+        return self.acb / f"{self.name}_sky.csv"
+
+    @property
     def commands(self) -> Path:
         return self.acb / f"commands_{self.name}.lis"
 

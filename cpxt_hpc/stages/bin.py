@@ -22,6 +22,7 @@ from cpxt_hpc.stages.base import Stage, StageContext
 from cpxt_hpc.stages.fold import FoldedField, fold_field
 from cpxt_hpc.stages.map_exposure import map_exposure_s
 from cpxt_hpc.stages.pack import pack_observation
+from cpxt_hpc.stages.sky import fit_sky_background
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +49,13 @@ def run(context: StageContext) -> None:
         number, iy, ix, radius[iy, ix], np.zeros(n_regions + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
     )
     folded = fold_field(context, images.grid, images.mask)
+    skies = fit_sky_background(context, images.grid, images.mask, folded)
     observations = tuple(
         pack_observation(
             layout.observation(obsid), images.grid, images.mask, folded.channel, responses, rates, config.background,
-            exact_edge=config.binning.edge == "exact",
+            sky, exact_edge=config.binning.edge == "exact",
         )
-        for obsid, responses, rates in zip(config.obsids, folded.responses, folded.rates, strict=True)
+        for obsid, responses, rates, sky in zip(config.obsids, folded.responses, folded.rates, skies, strict=True)
     )
     weights = brightness_weights(
         images.counts, images.background, _vignetted_exposure_s(context, images, folded), images.mask,
@@ -194,7 +196,7 @@ def _binning_digest(context: StageContext, images: MapImages, radius: np.ndarray
 def _needs(context: StageContext) -> list[Path]:
     layout = context.layout
     return [
-        layout.counts, layout.background, layout.exposure, layout.mask,
+        layout.counts, layout.background, layout.exposure, layout.mask, layout.off_cluster,
         *(
             path
             for each in map(layout.observation, context.config.obsids)
@@ -209,7 +211,8 @@ def _needs(context: StageContext) -> list[Path]:
 
 def _makes(context: StageContext) -> list[Path]:
     layout = context.layout
-    return [layout.scale_map, layout.snr_map, layout.commands, layout.fit_input]
+    sky = [layout.sky_table] if context.config.background.sky == "fit" else []
+    return [layout.scale_map, layout.snr_map, layout.commands, *sky, layout.fit_input]
 
 
 STAGE = Stage(
@@ -221,7 +224,8 @@ STAGE = Stage(
     settings=(
         "cluster.name", "cluster.observation_ids", "cluster.hydrogen_column_density", "cluster.redshift",
         "cluster.abundance", "cluster.signal_to_noise", "binning.snr", "binning.max_radius_pixel",
-        "background.template_counts", "background.template_max_channels", "response.vignetting",
+        "background.template_counts", "background.template_max_channels", "background.source", "background.groups",
+        "background.sky", "background.local_region", "response.vignetting",
         "response.arf_off_axis_arcmin", "fit.plasma", "fit.free", "binning.edge", "fit.energy_min_kev",
         "fit.energy_max_kev", "fit.absorption", "fit.abundance_table", "fit.cross_sections", "fit.apec_root",
     ),

@@ -162,7 +162,7 @@ def _field_responses(context: StageContext, grid: PixelGrid, mask: np.ndarray) -
         area, redistribution = read_responses(observation.arf, observation.rmf)
         if is_vignetted:
             used = map_exposure_s(observation, grid, mask) > 0.0
-            angles = off_axis_angles_arcmin(grid, *_pointing(observation))
+            angles = off_axis_angles_arcmin(grid, *pointing_of(observation))
             fields.append(_vignetted(obsid, area, redistribution, angles, used, place))
         else:
             fields.append(
@@ -175,7 +175,14 @@ def _field_responses(context: StageContext, grid: PixelGrid, mask: np.ndarray) -
     return tuple(fields)
 
 
-def _pointing(observation: ObservationLayout) -> tuple[float, float]:
+def pointing_of(observation: ObservationLayout) -> tuple[float, float]:
+    """Direction of the optical axis, RA and Dec [deg].
+
+    Raises
+    ------
+    DataError
+        The event file does not tell.
+    """
     pointing = read_pointing(observation.clean_events)
     if pointing is None:
         raise DataError(

@@ -16,6 +16,7 @@ from cpxt_hpc.science.packing import sort_by_pixel
 from cpxt_hpc.stages.fold import FieldResponses
 from cpxt_hpc.stages.map_exposure import map_exposure_s
 from cpxt_hpc.stages.pack_background import pack_background
+from cpxt_hpc.stages.sky import SkyBackground
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def pack_observation(
     responses: FieldResponses,
     rates: np.ndarray,
     settings: BackgroundSection,
+    sky: SkyBackground | None = None,
     *,
     exact_edge: bool = False,
 ) -> ObservationInput:
@@ -50,6 +52,8 @@ def pack_observation(
         The model folded through them.
     settings : BackgroundSection
         How the background template is smoothed.
+    sky : SkyBackground, optional
+        What the sky has beside the blank sky's: further groups of the background.
     exact_edge : bool
         Regions cut events at the true circle: the events' positions are kept.
 
@@ -77,7 +81,7 @@ def pack_observation(
     )
     background = pack_background(
         observation.background_model, events, blank, blank_pixel >= 0, grid, mask, channel, settings
-    )
+    ).with_sky(sky)
     logger.info(
         "ObsID %d: %d events, %d blank-sky events in the map, %.0f background counts expected",
         events.obsid, len(event_channel), len(blank_channel), np.sum(background.images),

@@ -18,6 +18,7 @@ from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.response import N_PI_CHANNELS
 from cpxt_hpc.science.template import background_template, window_counts
+from cpxt_hpc.stages.sky import SkyBackground
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,18 @@ class PackedBackground:
     scale_error: np.ndarray
     groups: tuple[str, ...]
     blank_scale: np.ndarray
+
+    def with_sky(self, sky: SkyBackground | None) -> PackedBackground:
+        """The background with the components of the sky as further groups."""
+        if sky is None:
+            return self
+        return PackedBackground(
+            np.concatenate([self.images, sky.images]),
+            np.concatenate([self.templates, sky.templates]),
+            np.concatenate([self.scale_error, sky.scale_error]),
+            self.groups + sky.groups,
+            self.blank_scale,
+        )
 
 
 def pack_background(

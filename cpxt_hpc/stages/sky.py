@@ -1,0 +1,177 @@
+"""``[background] sky = fit``: the sky of the observations beside the blank sky's, fitted off the cluster."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+
+from cpxt_hpc.errors import ConfigError
+from cpxt_hpc.fitting.xspec import evaluate_additive
+from cpxt_hpc.io.images import read_image
+from cpxt_hpc.io.sky_table import SkyRow, write_sky_table
+from cpxt_hpc.science.grid import PixelGrid, part_of
+from cpxt_hpc.science.response import EffectiveArea, fold
+from cpxt_hpc.science.sky_foreground import (
+    COMPONENTS,
+    PLASMA_KT_KEV,
+    OffClusterSpectrum,
+    SkyFit,
+    fit_sky,
+    power_law_photons,
+)
+from cpxt_hpc.stages.base import StageContext
+from cpxt_hpc.stages.fold import FieldResponses, FoldedField
+from cpxt_hpc.stages.off_cluster import OffCluster, flat_pixels, off_cluster_spectrum, read_off_cluster
+
+logger = logging.getLogger(__name__)
+
+COSMIC_BACKGROUND_NORM = 9.2e-7
+"""The whole extragalactic background [photon/cm2/s/keV/arcmin2 at 1 keV] (Hickox & Markevitch 2006, ApJ 645, 95)."""
+
+
+class SkyBackground(NamedTuple):
+    """The components of the sky as further groups of the background of one observation.
+
+    Attributes
+    ----------
+    images : ndarray of float64, shape (n_components, ny, nx)
+        Expected counts in the fitted band [count/pixel], of either sign.
+    templates : ndarray of float64, shape (n_components, n_channels)
+        Strictly positive, sum 1.
+    scale_error : ndarray of float64, shape (n_components,)
+        Relative error of each norm.
+    groups : tuple of str
+    """
+
+    images: np.ndarray
+    templates: np.ndarray
+    scale_error: np.ndarray
+    groups: tuple[str, ...]
+
+
+def fit_sky_background(
+    context: StageContext, grid: PixelGrid, mask: np.ndarray, folded: FoldedField
+) -> tuple[SkyBackground | None, ...]:
+    """Fit the sky off the cluster in all observations together, and expect it on the map.
+
+    Parameters
+    ----------
+    context : StageContext
+    grid : PixelGrid
+    mask : ndarray of bool, shape (ny, nx)
+        Of the map.
+    folded : FoldedField
+
+    Returns
+    -------
+    tuple of SkyBackground or None
+        One an observation; None where the setting is ``none``, or nothing off the cluster can be used.
+
+    Raises
+    ------
+    ConfigError
+        The background is local: there is no blank sky to correct.
+    MissingInput, DataError, ToolError
+        A file is missing or does not go with the others; XSPEC fails.
+    """
+    obsids, settings = context.config.obsids, context.config.background
+    if settings.sky == "none":
+        return (None,) * len(obsids)
+    if settings.source == "local":
+        raise ConfigError(
+            "[background] sky = fit corrects the blank sky, but source = local takes the sky of the observations "
+            "themselves. Set sky = none."
+        )
+    off, full_grid, _ = read_image(context.layout.off_cluster)
+    parts = [read_off_cluster(context, obsid, grid, full_grid) for obsid in obsids]
+    used = flat_pixels(parts, off > 0, mask, grid, full_grid)
+    if not used.any():
+        logger.warning(
+            "sky = fit: no area off the cluster is large enough, and free of the cluster's light, to fit the sky; the "
+            "blank sky is used as it is. A smaller crop, or sky = none, ends this warning."
+        )
+        write_sky_table(context.layout.sky_table, [])
+        return (None,) * len(obsids)
+    photons = [_photons(context, part.edges_kev) for part in parts]
+    spectra = [
+        off_cluster_spectrum(part, each, used, full_grid, folded.channel, settings)
+        for part, each in zip(parts, photons, strict=True)
+    ]
+    fit = fit_sky([spectrum for spectrum in spectra if np.all(spectrum.components.sum(axis=1) > 0.0)])
+    _report(context, fit, spectra, int(np.count_nonzero(used)) * full_grid.pixel_area_arcmin2)
+    return tuple(
+        _on_map(part, responses, each, fit, grid, full_grid, mask, folded.channel)
+        for part, responses, each in zip(parts, folded.responses, photons, strict=True)
+    )
+
+
+def _photons(context: StageContext, edges_kev: np.ndarray) -> np.ndarray:
+    """Photons of each component for norm 1 [photon/cm2/s], shape (n_components, n_energies)."""
+    fit = context.config.fit
+    plasma = evaluate_additive(
+        edges_kev, [PLASMA_KT_KEV], abundances=[1.0], redshift=0.0, nh_1e22=0.0, absorption=fit.absorption,
+        abundance_table=fit.abundance_table, cross_sections=fit.cross_sections, apec_root=fit.apec_root or None,
+    )  # fmt: skip
+    return np.array([plasma.photons[0, 0], power_law_photons(edges_kev)])
+
+
+def _on_map(
+    part: OffCluster,
+    responses: FieldResponses,
+    photons: np.ndarray,
+    fit: SkyFit,
+    grid: PixelGrid,
+    full_grid: PixelGrid,
+    mask: np.ndarray,
+    channel: np.ndarray,
+) -> SkyBackground | None:
+    """The components on the map: sky area x exposure with vignetting of every pixel."""
+    exposure = np.where(mask, part.exposure_s[part_of(full_grid, grid)], 0.0) * grid.pixel_area_arcmin2
+    if not exposure.any():
+        return None
+    rates = np.array(
+        [
+            fold(photons, EffectiveArea(responses.energy_edges_kev, area), responses.redistribution)
+            for area in responses.area_cm2
+        ]
+    )[:, :, channel - responses.redistribution.channel[0]]
+    index = responses.index.astype(np.int64)
+    share = responses.part.astype(float)
+    above = np.minimum(index + 1, len(rates) - 1)
+    light = np.bincount(index.ravel(), weights=(exposure * (1.0 - share)).ravel(), minlength=len(rates))
+    light += np.bincount(above.ravel(), weights=(exposure * share).ravel(), minlength=len(rates))
+    images, templates = [], []
+    for number, norm in enumerate(fit.norms):
+        total = rates[:, number].sum(axis=1)
+        images.append(norm * exposure * ((1.0 - share) * total[index] + share * total[above]))
+        shape = light @ rates[:, number]
+        templates.append(np.maximum(shape / shape.sum(), np.finfo(float).tiny))
+    size = np.maximum(np.abs(fit.norms), np.finfo(float).tiny)
+    return SkyBackground(np.array(images), np.array(templates), fit.errors / size, COMPONENTS)
+
+
+def _report(context: StageContext, fit: SkyFit, spectra: list[OffClusterSpectrum], area_arcmin2: float) -> None:
+    counts, background = (
+        sum(float(getattr(each, name).sum()) for each in spectra) for name in ("counts", "background")
+    )
+    added = sum(fit.norms @ each.components.sum(axis=1) for each in spectra)
+    logger.info(
+        "sky off the cluster, %.0f arcmin2: %.0f counts, blank sky %.0f, fitted sky %+.0f; norms per arcmin2: apec "
+        "0.2 keV %.3g +- %.2g, power law %.3g +- %.2g", area_arcmin2, counts, background, added,
+        *(value for pair in zip(fit.norms, fit.errors, strict=True) for value in pair),
+    )  # fmt: skip
+    if abs(fit.norms[1]) > COSMIC_BACKGROUND_NORM:
+        logger.warning(
+            "the sky's power law, %.2g, is more than the whole extragalactic one, %.2g photon/cm2/s/keV/arcmin2: "
+            "the cluster's light, or a wrong level of the particles. Set sky = none, or draw a larger exclude.reg.",
+            fit.norms[1], COSMIC_BACKGROUND_NORM,
+        )  # fmt: skip
+    write_sky_table(
+        context.layout.sky_table,
+        [
+            SkyRow(name, float(norm), float(error), area_arcmin2, counts, background, float(added))
+            for name, norm, error in zip(COMPONENTS, fit.norms, fit.errors, strict=True)
+        ],
+    )

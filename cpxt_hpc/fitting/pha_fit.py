@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cpxt_hpc.errors import ConfigError
 from cpxt_hpc.fitting.binned_response import BinnedResponse
+from cpxt_hpc.fitting.free_nh import nh_grid
 from cpxt_hpc.fitting.nodes import fold_nodes
 from cpxt_hpc.fitting.pha_spectra import PhaObservation, response_of_files, spectra_of_files
 from cpxt_hpc.fitting.region_spectra import RegionSpectra
@@ -17,6 +19,7 @@ from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.fitting.sherpa_engine import SherpaEngine, XspecModel
 from cpxt_hpc.fitting.sherpa_fit import fill_from_sherpa
 from cpxt_hpc.fitting.spectrum_fit import SpectralModel, fit_spectra
+from cpxt_hpc.fitting.xspec import WITHOUT_METALS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,6 @@ def prepare_files(
     xspec_model: XspecModel,
     settings: FitSettings,
     *,
-    nh_nodes_1e22: np.ndarray,
     template_counts: float,
     template_max_channels: int,
 ) -> PhaSpectra:
@@ -60,18 +62,19 @@ def prepare_files(
     observations : sequence of PhaObservation
     xspec_model : XspecModel
     settings : FitSettings
-    nh_nodes_1e22 : ndarray of float64, shape (n_nh,)
-        Hydrogen columns of the model; the frozen one alone, or a grid where nH is free.
     template_counts, template_max_channels
         How the background's template is smoothed for cstat.
 
     Raises
     ------
     ConfigError
-        The statistic does not suit the backgrounds.
+        The statistic does not suit the backgrounds, or the plasma model has no abundance that could be free.
     MissingInput, DataError, ToolError
         As `cpxt_hpc.fitting.nodes.fold_nodes`.
     """
+    if settings.free_abundance and xspec_model.plasma in WITHOUT_METALS:
+        raise ConfigError(f"free = {settings.free}: the plasma model {xspec_model.plasma} has no abundance.")
+    nh_nodes_1e22 = nh_grid(xspec_model.nh_1e22) if settings.free_nh else np.array([xspec_model.nh_1e22], dtype=float)
     masks = []
     for each in observations:
         mask = np.zeros(len(each.redistribution.channel), dtype=bool)
@@ -98,7 +101,7 @@ def prepare_files(
     )
     model = SpectralModel(
         kt_nodes_kev=nodes.kt_kev,
-        nh_nodes_1e22=np.asarray(nh_nodes_1e22, dtype=np.float64),
+        nh_nodes_1e22=nh_nodes_1e22,
         abundance=xspec_model.abundance,
         nh_1e22=xspec_model.nh_1e22,
     )

@@ -57,6 +57,11 @@ class RegionFitter:
             abundance=float(fit_input.abundance),
             nh_1e22=float(fit_input.nh_nodes_1e22[0]),
         )
+        self._other_engine = None
+        if self.settings.engine == "sherpa":
+            from cpxt_hpc.fitting.sherpa_fit import sherpa_for_map  # workers of the exact engine need none of it
+
+            self._other_engine = sherpa_for_map(fit_input, self.settings)
 
     def fit(self, index: int) -> np.ndarray:
         """Fit a region of the map.
@@ -141,4 +146,4 @@ class RegionFitter:
         row["exposure_s"] = sum(
             self.fit_input.observations[part.position].exposure_s * part.exposed_fraction for part in spectra.parts
         )
-        fit_spectra(row, spectra, self.model, self.settings)
+        fit_spectra(row, spectra, self.model, self.settings, self._other_engine)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 
 import numpy as np
 
+from cpxt_hpc.fitting.binned_response import binned_response
+from cpxt_hpc.fitting.model import FitInput
 from cpxt_hpc.fitting.region_spectra import RegionSpectra
 from cpxt_hpc.fitting.results import Flag, Status
-from cpxt_hpc.fitting.sherpa_engine import SherpaEngine, SherpaFault, SherpaTimeout
-from cpxt_hpc.fitting.spectrum_fit import SpectralModel, kt_status
+from cpxt_hpc.fitting.settings import FitSettings
+from cpxt_hpc.fitting.sherpa_engine import SherpaEngine, SherpaFault, SherpaTimeout, xspec_model
+from cpxt_hpc.fitting.spectrum_fit import OtherEngine, SpectralModel, kt_status
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +26,32 @@ MORE_FREE = {
     "nH": (Flag.NH_AT_BOUND, Flag.NH_UNBOUND),
 }
 """Flags of the parameters that may be free besides kT and norm: at a bound, a limit not found."""
+
+
+def sherpa_for_map(fit_input: FitInput, settings: FitSettings, apec_root: str = "") -> OtherEngine:
+    """Sherpa as the engine for the regions of a map; its process ends when the engine is no longer referred to.
+
+    Parameters
+    ----------
+    fit_input : FitInput
+    settings : FitSettings
+    apec_root : str
+        Prefix of the AtomDB tables; empty for those of the set-up.
+
+    Raises
+    ------
+    MissingInput, ToolError
+        There are no AtomDB tables, or no Sherpa with XSPEC.
+    """
+    kt_nodes, nh_nodes = fit_input.kt_nodes_kev, fit_input.nh_nodes_1e22
+    engine = SherpaEngine(
+        [binned_response(each, settings.bin_channels) for each in fit_input.observations],
+        xspec_model(fit_input, apec_root),
+        settings,
+        kt_range_kev=(kt_nodes[0], kt_nodes[-1]),
+        nh_range_1e22=(nh_nodes[0], nh_nodes[-1]),
+    )
+    return functools.partial(fill_from_sherpa, engine=engine)
 
 
 def fill_from_sherpa(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, engine: SherpaEngine) -> None:

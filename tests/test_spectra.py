@@ -115,7 +115,8 @@ def test_some_events_lie_on_the_rim_and_belong_to_the_circle(field):
 @pytest.mark.parametrize("kind", [whole_pixels, exact_circle])
 def test_one_response_gets_all_the_light(field, kind):
     region = region_of(kind, 10, 8, 4.5)
-    sums, *_, share = observe(field, region, n_responses=1)
+    alone = field | {name: np.zeros_like(field[name]) for name in ("index", "part")}
+    sums, *_, share = observe(alone, region, n_responses=1)
     assert share.tolist() == [1.0]
     assert sums == pytest.approx(observe(field, region)[0], rel=1e-13)
 

@@ -92,8 +92,8 @@ def observe_region(
     # Integers: adding to one that was just written is quicker than for floating-point numbers.
     spectrum = np.zeros(n_channels, dtype=np.int64)
     for r in range(len(start)):
-        for e in range(pixel_start[start[r]], pixel_start[stop[r]]):
-            spectrum[channel[e]] += 1
+        for each in channel[pixel_start[start[r]] : pixel_start[stop[r]]]:
+            spectrum[each] += 1
     for k in range(len(edge_pixel)):
         p = edge_pixel[k]
         dy, dx = float(p // nx - iy), float(p % nx - ix)
@@ -187,8 +187,10 @@ def _is_inside(y, x, radius):
 def _image_sum(start, stop, edge_pixel, edge_part, image):
     total = 0.0
     for r in range(len(start)):
-        for p in range(start[r], stop[r]):
-            total += np.float64(image[p])
+        # Of a slice the compiler knows that no index is negative, and uses vector instructions.
+        row = image[start[r] : stop[r]]
+        for i in range(len(row)):
+            total += np.float64(row[i])
     for k in range(len(edge_pixel)):
         total += edge_part[k] * image[edge_pixel[k]]
     return total
@@ -199,21 +201,17 @@ def _shared_light(start, stop, edge_pixel, edge_part, exposure_fraction, brightn
     """Light of a region; the share of each response is written into `share`."""
     share[:] = 0.0
     light = 0.0
-    if len(share) == 1:
-        share[0] = 1.0
-        for r in range(len(start)):
-            for p in range(start[r], stop[r]):
-                light += np.float64(exposure_fraction[p]) * np.float64(brightness[p])
-        for k in range(len(edge_pixel)):
-            p = edge_pixel[k]
-            light += edge_part[k] * exposure_fraction[p] * brightness[p]
-        return light
     for r in range(len(start)):
-        for p in range(start[r], stop[r]):
-            light += _add_light(np.float64(exposure_fraction[p]) * brightness[p], index[p], part[p], share)
+        run = slice(start[r], stop[r])
+        light += _add_light(exposure_fraction[run], brightness[run], index[run], part[run], share)
     for k in range(len(edge_pixel)):
         p = edge_pixel[k]
-        light += _add_light(edge_part[k] * exposure_fraction[p] * brightness[p], index[p], part[p], share)
+        own = edge_part[k] * exposure_fraction[p] * brightness[p]
+        beyond = own * part[p]
+        light += own
+        share[index[p]] += own - beyond
+        if beyond > 0.0:
+            share[index[p] + 1] += beyond
     if light > 0.0:
         share /= light
     else:
@@ -222,10 +220,25 @@ def _shared_light(start, stop, edge_pixel, edge_part, exposure_fraction, brightn
     return light
 
 
-@compiled(part=True)
-def _add_light(light, index, part, share):
-    beyond = light * part
-    share[index] += light - beyond
-    if beyond > 0.0:
-        share[index + 1] += beyond
+@compiled(part=True, fastmath=REASSOCIATE)
+def _add_light(exposure_fraction, brightness, index, part, share):
+    """Light of a run of pixels, added to the responses; neighbours mostly have the same."""
+    light = 0.0
+    first = 0
+    while first < len(index):
+        response = index[first]
+        last = first + 1 if len(share) > 1 else len(index)
+        while last < len(index) and index[last] == response:
+            last += 1
+        exposures, lights, parts = exposure_fraction[first:last], brightness[first:last], part[first:last]
+        own = beyond = 0.0
+        for i in range(len(exposures)):
+            of_pixel = np.float64(exposures[i]) * np.float64(lights[i])
+            own += of_pixel
+            beyond += of_pixel * np.float64(parts[i])
+        light += own
+        share[response] += own - beyond
+        if beyond > 0.0:
+            share[response + 1] += beyond
+        first = last
     return light

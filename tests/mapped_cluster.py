@@ -38,7 +38,7 @@ def make_input(*, ny: int = 24, nx: int = 26, radius: float = 3.0) -> FitInput:
 
 
 def fits_of(fit_input: FitInput, *, resolution: int = 2) -> np.ndarray:
-    """Fits at the pixels of a resolution: kT = 2 + iy/10 + ix/100 keV, norm = 1e-4 + 1e-6 region."""
+    """Fits at the pixels of a resolution, everything free: kT = 2 + iy/10 + ix/100 keV, norm = 1e-4 + 1e-6 region."""
     regions = fit_input.regions
     chosen = belongs_to_resolution(regions.iy, regions.ix, resolution)
     rows = np.zeros(chosen.sum(), dtype=RESULT_DTYPE)
@@ -49,9 +49,22 @@ def fits_of(fit_input: FitInput, *, resolution: int = 2) -> np.ndarray:
     rows["kT_lo"], rows["kT_hi"] = rows["kT"] - 0.25, rows["kT"] + 0.5
     rows["norm"] = 1e-4 + 1e-6 * rows["region"]
     rows["norm_lo"], rows["norm_hi"] = 0.98 * rows["norm"], 1.04 * rows["norm"]
+    rows["abundance"], rows["abundance_lo"], rows["abundance_hi"] = 0.3, 0.2, 0.5
+    rows["nH"], rows["nH_lo"], rows["nH_hi"] = 0.05, 0.03, 0.06
+    rows["kT_bkg_lo"], rows["kT_bkg_hi"] = rows["kT"] - 0.1, rows["kT"] + 0.3
+    rows["norm_bkg_lo"], rows["norm_bkg_hi"] = 0.99 * rows["norm"], 1.01 * rows["norm"]
     rows["stat"], rows["dof"] = 33.0, 30
+    rows["stat_expected"], rows["stat_sigma"], rows["disagreement"] = 29.0, 8.0, 0.6
     rows["n_obs"], rows["observations_used"] = 2, 0b11
     rows["net_counts"], rows["background_counts"], rows["exposure_s"] = 900.0, 100.0, 6e4
+    return rows
+
+
+def frozen(rows: np.ndarray) -> np.ndarray:
+    """The same fits by one observation each, with abundance and nH frozen and no look at the background's error."""
+    rows = rows.copy()
+    for name in ("abundance_lo", "abundance_hi", "nH_lo", "nH_hi", "kT_bkg_lo", "kT_bkg_hi", "disagreement"):
+        rows[name] = np.nan
     return rows
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cpxt_hpc.cli.maps import main
-from cpxt_hpc.fitting.results import Status
+from cpxt_hpc.fitting.results import Flag, Status
 from cpxt_hpc.io.checkpoint import Checkpoint
 from cpxt_hpc.io.fit_input import write_fit_input
 from cpxt_hpc.io.images import read_image
@@ -48,6 +48,24 @@ def test_all_maps_and_tables_are_written_and_told(tmp_path, fit_input, rows, cap
     assert read_fits_csv(layout.table("worst_spectral_fits"))["region"].tolist() == [rows["region"][3]]
     assert len(read_fits_csv(layout.table("all_spectral_fits"))) == len(rows) - 1
     assert not list(layout.main_output.glob("*.png"))
+
+
+def test_flags_and_the_disagreement_of_all_observations_are_told(tmp_path, fit_input, rows, capsys):
+    rows["flags"][:12] = Flag.FEW_COUNTS
+    rows["flags"][10:13] += np.uint32(Flag.OBSERVATIONS_DISAGREE)
+    rows["disagreement"] = 1.8
+    layout = mapped_cluster.write_cluster(tmp_path, fit_input, rows)
+    assert run(layout, "--only", "goodness", "--no-pictures") == 0
+    out = capsys.readouterr().out
+    assert "flagged: 12 few counts, 3 observations disagree" in out
+    assert "observations disagree by 1.8 sigma in the median (0.7 by chance). One of them may be bad" in out
+
+
+def test_a_map_of_what_was_not_fitted_is_named_and_not_written(tmp_path, fit_input, rows, capsys):
+    layout = mapped_cluster.write_cluster(tmp_path, fit_input, mapped_cluster.frozen(rows))
+    assert main([str(layout.ini), "--only", "abundance,norm", "--no-pictures"]) == 0
+    assert "not made, for no fit has what they show: abundance" in capsys.readouterr().err
+    assert [path.name for path in layout.main_output.iterdir()] == ["A1_norm.fits"]
 
 
 def test_only_writes_the_named_maps_with_their_pictures(tmp_path, fit_input, rows):

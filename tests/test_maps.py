@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 from synthetic import make_fit_input
 
 from cpxt_hpc.fitting.regions import RegionFitter
-from cpxt_hpc.fitting.results import Status
+from cpxt_hpc.fitting.results import Flag, Status
 from cpxt_hpc.io.images import read_image
 from cpxt_hpc.layout import ClusterLayout
 from cpxt_hpc.products.fitted import binning_fault, combine, region_areas, region_sums
@@ -69,6 +69,10 @@ def test_each_map_holds_the_quantity_of_its_name(fit_input):
     assert at["norm_error"] == pytest.approx(0.03 * row["norm"] / area)
     assert (at["counts"], at["net_counts"], at["exposure"]) == (1000.0, 900.0, 6e4)
     assert at["reduced_statistic"] == pytest.approx(1.1)
+    assert at["temperature_background_error_map"] == pytest.approx(0.2)
+    assert (at["abundance"], at["abundance_error"]) == (0.3, pytest.approx(0.15))
+    assert (at["nH"], at["nH_error"]) == (0.05, pytest.approx(0.015))
+    assert (at["goodness"], at["disagreement"]) == (0.5, 0.6)
     assert at["radius"] == pytest.approx(3 * 4 * 0.492)
     assert (at["status"], at["region"]) == (0, row["region"])
 
@@ -101,7 +105,7 @@ def test_masked_pixels_are_unknown_in_every_map(fit_input, exposed):
             assert np.isnan(image[~exposed]).all(), name
             assert np.isfinite(image[exposed]).all(), name
         else:
-            assert np.all(image[~exposed] == (NO_STATUS if name == "status" else 0)), name
+            assert np.all(image[~exposed] == (NO_STATUS if name in ("status", "flags") else 0)), name
 
 
 def test_a_failed_fit_is_unknown_and_its_status_shown(fit_input):
@@ -118,6 +122,29 @@ def test_a_failed_fit_is_unknown_and_its_status_shown(fit_input):
     assert one_pixel(fits, maps, index + 1)["status"] == 4
     assert one_pixel(fits, maps, index + 1)["temperature_map"] == rows["kT"][index + 1]
     assert (fits.n_flagged, fits.n_failed) == (1, 1)
+
+
+def test_flags_are_shown_as_the_sum_of_their_bits(fit_input):
+    rows = mapped_cluster.fits_of(fit_input)
+    rows["flags"][5] = Flag.FEW_COUNTS | Flag.OBSERVATIONS_DISAGREE
+    fits = combined(fit_input, rows)
+    assert one_pixel(fits, images(fits), 5)["flags"] == 5
+    assert one_pixel(fits, images(fits), 6)["flags"] == 0
+    assert fits.n_flagged == 1
+
+
+def test_maps_of_what_was_not_fitted_are_not_made_and_the_log_says_which(fit_input, caplog):
+    rows = mapped_cluster.frozen(mapped_cluster.fits_of(fit_input))
+    with caplog.at_level("INFO"):
+        made = images(combined(fit_input, rows))
+    missing = [
+        "temperature_background_error_map", "abundance", "abundance_error", "nH", "nH_error", "disagreement",
+    ]  # fmt: skip
+    assert sorted(QUANTITIES.keys() - made.keys()) == sorted(missing)
+    assert f"not made, for no fit has what they show: {', '.join(missing)}" in caplog.text
+    # One fit that has it is enough.
+    rows["disagreement"][3] = 1.5
+    assert "disagreement" in images(combined(fit_input, rows))
 
 
 def test_a_partial_checkpoint_gives_a_partial_map(fit_input):

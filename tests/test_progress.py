@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from cpxt_hpc.fitting.results import RESULT_DTYPE, Status
+from cpxt_hpc.fitting.results import RESULT_DTYPE, Flag, Status
 from cpxt_hpc.parallel.progress import LINE_EVERY_S, Progress, count_by_status, duration, failed_regions, summary
 
 
@@ -28,7 +28,8 @@ def test_a_line_tells_done_total_flagged_workers_rate_and_time_left():
     before = rows_of(*[Status.OK] * 200)
     progress = Progress(98_310, before, 255, clock=clock)
     rows = np.zeros(41_000, dtype=RESULT_DTYPE)
-    rows["status"][:310] = Status.KT_HI_UNBOUND
+    rows["status"][:300] = Status.KT_HI_UNBOUND
+    rows["flags"][290:310] = Flag.POOR_FIT
     progress.add(rows)
     clock.now += 30.0
     progress.begin()
@@ -67,6 +68,17 @@ def test_the_summary_counts_by_status_and_lists_failures_but_not_flags():
     lines = summary(rows, 7)
     assert lines[0] == "6 of 7 regions done"
     assert lines[-2:] == ["NOT_A_NUMBER: regions 5", "CRASHED: regions 3, 6"]
+
+
+def test_the_summary_counts_flags():
+    rows = rows_of(*[Status.OK] * 20)
+    rows["flags"][:3] = Flag.FEW_COUNTS | Flag.NH_AT_BOUND
+    rows["flags"][7] = Flag.FAR_FROM_ARF
+    rows["disagreement"] = np.nan
+    assert summary(rows, 20)[-1] == "flagged: 3 few counts, 1 far from ARF, 3 nH at bound"
+    rows["flags"] = 0
+    rows["disagreement"][:] = np.linspace(0.0, 1.4, 20)
+    assert summary(rows, 20)[-1] == "observations disagree by 0.7 sigma in the median (0.7 by chance)."
 
 
 def test_a_long_list_of_failures_is_cut():

@@ -12,6 +12,7 @@ import numpy as np
 
 from cpxt_hpc.cli.command import add_logging_options, run_command, setup_logging
 from cpxt_hpc.errors import ConfigError
+from cpxt_hpc.fitting.flags import count_flags, disagreement_line, flags_line, median_disagreement
 from cpxt_hpc.fitting.results import Status
 from cpxt_hpc.io.ini import read_config
 from cpxt_hpc.io.tables import select_fits, write_fits_csv
@@ -98,7 +99,7 @@ def _wanted(only: Sequence[str] | None) -> list[str]:
 
 
 def summary(fits: FittedRegions) -> str:
-    """What the fits are, in a few lines: how many by status, and medians over the regions with values."""
+    """What the fits are, in a few lines: how many by status and flag, and medians over the regions with values."""
     side = BLOCK_SIDE[fits.resolution]
     lines = [
         f"{fits.name}: {fits.n_of_resolution} of {fits.n_regions} regions of resolution {fits.resolution} "
@@ -108,6 +109,8 @@ def summary(fits: FittedRegions) -> str:
     codes, counts = np.unique(fits.results["status"], return_counts=True)
     for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
         lines.append(f"  {count:8d}  status {code:2d}  {STATUS_TEXT.get(code, 'unknown to this version')}")
+    told = flags_line(count_flags(fits.results)), disagreement_line(median_disagreement(fits.results))
+    lines += [f"  {line}" for line in told if line]
     kt = fits.column("kT")
     if np.isfinite(kt).any():
         low, middle, high = np.nanpercentile(kt, [16, 50, 84])

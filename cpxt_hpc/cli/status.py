@@ -55,6 +55,7 @@ def fit_status(layout: ClusterLayout) -> dict[str, Any]:
     -------
     dict
         ``checkpoint``; ``regions``, ``done``, ``left``; ``resolutions`` with the same by resolution; ``by_status``,
+        ``flags`` (number of fits by flag), ``median_disagreement`` (sigma, or null where joint fits are few),
         ``failed`` (region numbers by status); ``last_written`` (ISO time or null); ``job`` (null, or host, pid, job,
         since, workers, regions_per_s, seconds_left).
 
@@ -65,6 +66,7 @@ def fit_status(layout: ClusterLayout) -> dict[str, Any]:
     """
     import numpy as np
 
+    from cpxt_hpc.fitting.flags import count_flags, median_disagreement
     from cpxt_hpc.fitting.results import RESULT_DTYPE
     from cpxt_hpc.io.checkpoint import job_at_work, read_checkpoint
     from cpxt_hpc.io.fit_input import read_fit_input
@@ -87,6 +89,8 @@ def fit_status(layout: ClusterLayout) -> dict[str, Any]:
         **_counts(len(regions), int(done.sum())),
         "resolutions": resolutions,
         "by_status": count_by_status(results),
+        "flags": count_flags(results),
+        "median_disagreement": median_disagreement(results),
         "failed": failed_regions(results),
         "last_written": last_written.isoformat(timespec="seconds") if last_written else None,
         "job": _job(job_at_work(layout.fits), len(results)),
@@ -114,6 +118,7 @@ def _job(owner: Owner | None, done: int) -> dict[str, Any] | None:
 
 def status_lines(status: dict[str, Any]) -> list[str]:
     """The same as a person reads it."""
+    from cpxt_hpc.fitting.flags import disagreement_line, flags_line
     from cpxt_hpc.parallel.progress import duration
 
     lines = [f"{status['name']}: {status['done']:,} of {status['regions']:,} regions fitted, {status['checkpoint']}"]
@@ -122,6 +127,8 @@ def status_lines(status: dict[str, Any]) -> list[str]:
             f"  resolution {resolution}: {counts['done']:,} of {counts['regions']:,} done, {counts['left']:,} left"
         )
     lines += [f"  {number:9,}  {name}" for name, number in status["by_status"].items()]
+    told = flags_line(status["flags"]), disagreement_line(status["median_disagreement"])
+    lines += [f"  {line}" for line in told if line]
     for name, regions in status["failed"].items():
         lines.append(f"  {name}: regions {', '.join(map(str, regions[:20]))}{', ...' if len(regions) > 20 else ''}")
     lines.append(f"  last written: {status['last_written'] or 'never'}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from cpxt_hpc.fitting.flags import count_flags, disagreement_line, flags_line, is_flagged, median_disagreement
 from cpxt_hpc.fitting.results import FAILURES, Status
 
 LINE_EVERY_S = 10.0
@@ -34,7 +35,7 @@ class Progress:
     ) -> None:
         self.total = total
         self.done = len(before)
-        self.flagged = int((before["status"] != Status.OK).sum())
+        self.flagged = int(is_flagged(before).sum())
         self.workers = workers
         self._clock = clock
         self._done_before = self.done
@@ -47,7 +48,7 @@ class Progress:
     def add(self, rows: np.ndarray) -> None:
         """Count new results."""
         self.done += len(rows)
-        self.flagged += int((rows["status"] != Status.OK).sum())
+        self.flagged += int(is_flagged(rows).sum())
 
     def tick(self) -> None:
         """Log a line where it is time; cheap, to be called often."""
@@ -98,9 +99,11 @@ def failed_regions(rows: np.ndarray) -> dict[str, list[int]]:
 
 
 def summary(rows: np.ndarray, total: int) -> list[str]:
-    """Lines for the end of a run: how many are done, and how they went."""
+    """Lines for the end of a run: how many are done, how they went, and what to look at."""
     lines = [f"{len(rows):,} of {total:,} regions done"]
     lines += [f"  {number:9,}  {name}" for name, number in count_by_status(rows).items()]
+    told = flags_line(count_flags(rows)), disagreement_line(median_disagreement(rows))
+    lines += [line for line in told if line]
     for name, regions in failed_regions(rows).items():
         shown = ", ".join(map(str, regions[:20])) + (", ..." if len(regions) > 20 else "")
         lines.append(f"{name}: regions {shown}")

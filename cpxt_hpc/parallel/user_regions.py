@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from cpxt_hpc.errors import DataError
+from cpxt_hpc.fitting.flags import flag_text
 from cpxt_hpc.fitting.regions import RegionFitter
-from cpxt_hpc.fitting.results import RESULT_DTYPE, Status, empty_result
+from cpxt_hpc.fitting.results import RESULT_DTYPE, Flag, Status, empty_result
 from cpxt_hpc.io.atomic import write_text
 from cpxt_hpc.io.region_files import read_region_file, sky_shapes
 from cpxt_hpc.layout import ClusterLayout
@@ -22,8 +23,10 @@ SHOWN_CHARACTERS = 48
 """Polygons are cut here in the table on the terminal; the CSV file has them whole."""
 
 COLUMNS = (
-    "region", "shape", "kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi", "stat", "dof", "status", "n_obs",
-    "net_counts", "background_counts", "exposure_s", "pixels", "area_arcmin2",
+    "region", "shape", "kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi", "abundance", "abundance_lo",
+    "abundance_hi", "nH", "nH_lo", "nH_hi", "kT_bkg_lo", "kT_bkg_hi", "norm_bkg_lo", "norm_bkg_hi", "stat", "dof",
+    "stat_expected", "stat_sigma", "disagreement", "status", "flags", "n_obs", "net_counts", "background_counts",
+    "exposure_s", "pixels", "area_arcmin2",
 )  # fmt: skip
 
 log = logging.getLogger("cpxt_hpc.fit")
@@ -99,6 +102,7 @@ def write_user_table(
     for row, (shape, inside) in zip(rows, pixels, strict=True):
         values = {name: row[name].item() for name in RESULT_DTYPE.names}
         values["status"] = Status(values["status"]).name
+        values["flags"] = " ".join(flag.name for flag in Flag(values["flags"]))
         values |= {"shape": shape, "pixels": len(inside), "area_arcmin2": len(inside) * grid.pixel_area_arcmin2}
         table.writerow([f"{v:.8g}" if isinstance(v, float) else v for v in (values[name] for name in COLUMNS)])
     path = layout.table(f"regions_{region_file.stem}")
@@ -108,12 +112,13 @@ def write_user_table(
 
 def table_lines(pixels: list[tuple[str, np.ndarray]], rows: np.ndarray) -> list[str]:
     """The fits as a person reads them, one line each below a heading."""
-    lines = [f"{'region':>6} {'kT [keV]':>9} {'68 % limits':>17} {'norm':>10} {'net counts':>10}  status, shape"]
+    lines = [f"{'region':>6} {'kT [keV]':>9} {'limits':>17} {'norm':>10} {'net counts':>10}  status, shape"]
     for row, (shape, _) in zip(rows, pixels, strict=True):
         limits = f"{row['kT_lo']:.3f} to {row['kT_hi']:.3f}"
+        told = [Status(row["status"]).name, *(flag_text(flag) for flag in Flag(int(row["flags"])))]
         lines.append(
             f"{row['region']:6d} {row['kT']:9.3f} {limits:>17} {row['norm']:10.4g} {row['net_counts']:10.0f}"
-            f"  {Status(row['status']).name} {_shortened(shape)}"
+            f"  {', '.join(told)} {_shortened(shape)}"
         )
     return lines
 

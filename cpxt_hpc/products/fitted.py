@@ -9,8 +9,9 @@ import numpy as np
 
 from cpxt_hpc.config import ClusterConfig
 from cpxt_hpc.errors import CheckpointMismatch, ConfigError, MissingInput
+from cpxt_hpc.fitting.flags import is_flagged
 from cpxt_hpc.fitting.model import FitInput, RegionTable
-from cpxt_hpc.fitting.results import FAILURES, FIRST_STATUS_WITHOUT_VALUES, Status
+from cpxt_hpc.fitting.results import FAILURES, FIRST_STATUS_WITHOUT_VALUES
 from cpxt_hpc.io.checkpoint import read_checkpoint
 from cpxt_hpc.io.fit_input import read_fit_input
 from cpxt_hpc.io.provenance import Provenance
@@ -80,8 +81,8 @@ class FittedRegions:
 
     @property
     def n_flagged(self) -> int:
-        """Fits with values and a warning."""
-        return int(np.sum(self.holds_values & (self.results["status"] != Status.OK)))
+        """Fits with values whose status is not OK, or that have flags."""
+        return int(np.sum(self.holds_values & is_flagged(self.results)))
 
     @property
     def n_failed(self) -> int:

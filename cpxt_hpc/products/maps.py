@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,8 @@ from cpxt_hpc.products.fitted import FittedRegions
 from cpxt_hpc.products.quantities import QUANTITIES, Quantity
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.maps import BLOCK_SIDE
+
+log = logging.getLogger(__name__)
 
 HISTORY_CHARACTERS = 72
 """What a HISTORY card holds; FITS would break longer lines inside words."""
@@ -40,8 +43,16 @@ class Map:
 
 
 def make_maps(fits: FittedRegions, names: Iterable[str]) -> dict[str, Map]:
-    """Compute maps, by name, in the order asked for."""
-    return {name: Map(name, QUANTITIES[name], QUANTITIES[name].make(fits), fits.grid) for name in names}
+    """Compute maps, by name, in the order asked for; the log names those that the fits do not have."""
+    names = list(names)
+    unknown = [name for name in names if not QUANTITIES[name].is_known(fits)]
+    if unknown:
+        log.info("not made, for no fit has what they show: %s", ", ".join(unknown))
+    return {
+        name: Map(name, QUANTITIES[name], QUANTITIES[name].make(fits), fits.grid)
+        for name in names
+        if name not in unknown
+    }
 
 
 def write_maps(maps: Iterable[Map], fits: FittedRegions, layout: ClusterLayout) -> list[Path]:
@@ -76,7 +87,7 @@ def _provenance_cards(fits: FittedRegions) -> dict[str, object]:
         "MAPRESOL": (fits.resolution, f"finest resolution shown: blocks of {side} x {side} pixels"),
         "NREGIONS": (fits.n_regions, "regions of a whole map of this resolution"),
         "NFITTED": (len(fits.results), "regions fitted, of all resolutions"),
-        "NFLAGGED": (fits.n_flagged, "of these with values and a warning"),
+        "NFLAGGED": (fits.n_flagged, "of these with values, not OK or with flags"),
         "NFAILED": (fits.n_failed, "of these crashed, NaN or timed out"),
         "SETDIG": (fits.provenance.settings_digest[:16], "digest of the settings of the fits"),
         "BINDIG": (fits.provenance.binning_digest[:64], "digest of the binning"),

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cpxt_hpc.fitting.results import Status
+from cpxt_hpc.fitting.flags import flag_text
+from cpxt_hpc.fitting.results import Flag, Status
 from cpxt_hpc.products.fitted import FittedRegions
 from cpxt_hpc.science import thermo
 from cpxt_hpc.science.maps import paint, paint_integers
@@ -16,7 +17,7 @@ NORM_UNIT = "10**14 cm-5"
 """FITS unit string of XSPEC's apec norm."""
 
 NO_STATUS = -1
-"""Pixel value of the status map where no fit belongs."""
+"""Pixel value of the maps of status and flags where no fit belongs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Quantity:
         One more line for the header.
     shows_fits : bool
         Whether it shows values of fits, in blocks; otherwise each pixel its own circle, fitted or not.
+    needs : str
+        Column that holds a value only where this was fitted or computed; a map that needs one no fit has is not made.
     """
 
     title: str
@@ -54,6 +57,11 @@ class Quantity:
     depends_on_depth: str = ""
     note: str = ""
     shows_fits: bool = True
+    needs: str = ""
+
+    def is_known(self, fits: FittedRegions) -> bool:
+        """Whether any of these fits has what the map shows."""
+        return not self.needs or bool(np.isfinite(fits.column(self.needs)).any())
 
 
 def _painted(column: Callable[[FittedRegions], np.ndarray]) -> Callable[[FittedRegions], np.ndarray]:
@@ -67,12 +75,12 @@ def _column(name: str) -> Callable[[FittedRegions], np.ndarray]:
 
 
 def half_interval(fits: FittedRegions, name: str) -> np.ndarray:
-    """Half of the 68 % interval of ``kT`` or ``norm``, shape (n,)."""
+    """Half of the interval between the limits of a parameter such as ``kT`` or ``abundance``, shape (n,)."""
     return 0.5 * (fits.column(f"{name}_hi") - fits.column(f"{name}_lo"))
 
 
 def kt_fractional_error(fits: FittedRegions) -> np.ndarray:
-    """Half of kT's 68 % interval over kT, shape (n,)."""
+    """Half of the interval between kT's limits over kT, shape (n,)."""
     return half_interval(fits, "kT") / fits.column("kT")
 
 
@@ -105,20 +113,28 @@ def _with_errors(fits: FittedRegions) -> tuple[np.ndarray, ...]:
     )
 
 
+def _goodness(fits: FittedRegions) -> np.ndarray:
+    return (fits.column("stat") - fits.column("stat_expected")) / fits.column("stat_sigma")
+
+
 def _reduced_statistic(fits: FittedRegions) -> np.ndarray:
     dof = fits.column("dof")
     return np.divide(fits.column("stat"), dof, out=np.full(len(dof), np.nan), where=dof > 0)
 
 
+_NH_SHOWN = r"$10^{22}$ cm$^{-2}$"
 _RELATIVE_NOTE = "Relative: from the smoothed surface brightness, scaled to 0..1 over the known pixels."
 _ERROR_NOTE = "First order; the correlation of kT and norm is ignored."
-_LIMITS_NOTE = "68 %: statistic + 1, other parameters profiled. See the status map for limits that are not constrained."
+_LIMITS_NOTE = (
+    "Limits: statistic + delta_statistic (1 is 68 %), other parameters profiled. See the maps of status and flags for "
+    "those that are not constrained."
+)
 
 QUANTITIES: dict[str, Quantity] = {
     "temperature_map": Quantity("temperature", "keV", _column("kT"), "inferno"),
     "temperature_error_map": Quantity(
         "temperature error", "keV", _painted(lambda f: half_interval(f, "kT")), "cividis",
-        note="Half of the 68 % interval. " + _LIMITS_NOTE,
+        note="Half of the interval between the limits. " + _LIMITS_NOTE,
     ),
     "temperature_error_high_map": Quantity(
         "upper temperature error", "keV", _painted(lambda f: f.column("kT_hi") - f.column("kT")), "cividis",
@@ -130,6 +146,21 @@ QUANTITIES: dict[str, Quantity] = {
     ),
     "temperature_fractional_error_map": Quantity(
         "fractional temperature error", "", _painted(kt_fractional_error), "cividis", note=_LIMITS_NOTE
+    ),
+    "temperature_background_error_map": Quantity(
+        "temperature error from the background's level", "keV", _painted(lambda f: half_interval(f, "kT_bkg")),
+        "cividis", needs="kT_bkg_lo",
+        note="Half of the range of best temperatures with the background's level moved by its uncertainty.",
+    ),
+    "abundance": Quantity("abundance", "", _column("abundance"), note="Relative to solar.", needs="abundance_lo"),
+    "abundance_error": Quantity(
+        "abundance error", "", _painted(lambda f: half_interval(f, "abundance")), "cividis",
+        note="Relative to solar. " + _LIMITS_NOTE, needs="abundance_lo",
+    ),
+    "nH": Quantity("hydrogen column", "10**22 cm-2", _column("nH"), unit_shown=_NH_SHOWN, needs="nH_lo"),
+    "nH_error": Quantity(
+        "hydrogen column error", "10**22 cm-2", _painted(lambda f: half_interval(f, "nH")), "cividis",
+        unit_shown=_NH_SHOWN, note=_LIMITS_NOTE, needs="nH_lo",
     ),
     "norm": Quantity(
         "apec norm per area", f"{NORM_UNIT} arcmin-2", _painted(lambda f: f.column("norm") / f.area_arcmin2),
@@ -184,6 +215,14 @@ QUANTITIES: dict[str, Quantity] = {
         shows_fits=False,
     ),
     "reduced_statistic": Quantity("statistic per degree of freedom", "", _painted(_reduced_statistic)),
+    "goodness": Quantity(
+        "goodness of fit", "", _painted(_goodness), needs="stat_expected",
+        note="Statistic less its expectation were the model true, in its standard deviations (Kaastra 2017).",
+    ),
+    "disagreement": Quantity(
+        "disagreement of the observations", "", _column("disagreement"), needs="disagreement",
+        note="Gaussian sigma at which the observations' own kT and norm differ; by chance 0.7 in the median.",
+    ),
     "net_counts": Quantity("net counts of the region", "count", _column("net_counts")),
     "counts": Quantity(
         "counts of the region", "count",
@@ -199,6 +238,10 @@ QUANTITIES: dict[str, Quantity] = {
     "status": Quantity(
         "status of the fit", "", lambda f: paint_integers(f.results["status"], f.rows, nothing=NO_STATUS),
         note=f"{NO_STATUS} no fit; " + "; ".join(f"{s.value} {s.name.lower()}" for s in Status),
+    ),
+    "flags": Quantity(
+        "flags of the fit", "", lambda f: paint_integers(f.results["flags"], f.rows, nothing=NO_STATUS),
+        note=f"{NO_STATUS} no fit; sum of " + "; ".join(f"{f.value} {flag_text(f)}" for f in Flag if f),
     ),
     "region": Quantity(
         "number of the region", "", lambda f: paint_integers(f.results["region"], f.rows, nothing=0),

@@ -15,6 +15,7 @@ from pathlib import Path
 from synthetic import make_fit_input
 
 from cpxt_hpc.errors import MissingInput
+from cpxt_hpc.fitting.model import FitInput
 from cpxt_hpc.io.checkpoint import read_results
 from cpxt_hpc.io.command_list import write_command_list
 from cpxt_hpc.io.fit_input import write_fit_input
@@ -28,7 +29,12 @@ MPICH_MEMORY = re.compile(r"/dev/shm/mpich_shm_\w+")
 def ready_to_fit(folder: Path, **more) -> ClusterLayout:
     """Make ``folder`` a cluster's folder with everything that ``cpxt-fit`` reads; more goes to `make_fit_input`."""
     more = {"n_regions": 300, "n_obs": 2, "n_channels": 64, "ny": 30, "nx": 30} | more
-    fit_input = make_fit_input(**more)
+    return write_job(folder, make_fit_input(**more))
+
+
+def write_job(folder: Path, fit_input: FitInput, **fit_settings: str) -> ClusterLayout:
+    """Make ``folder`` the folder of a cluster with this fit input; its settings are those of ``cluster.ini``."""
+    edge = fit_input.settings.get("edge", "pixel")
     settings = {
         "obsids": ",".join(str(o.obsid) for o in fit_input.observations),
         "nH_1e22": 0.05,
@@ -39,6 +45,7 @@ def ready_to_fit(folder: Path, **more) -> ClusterLayout:
         "absorption": "phabs",
         "abundance_table": "angr",
         "cross_sections": "vern",
+        "edge": edge,
     }
     fit_input = dataclasses.replace(fit_input, settings=settings)
     values = {
@@ -47,6 +54,8 @@ def ready_to_fit(folder: Path, **more) -> ClusterLayout:
         "cluster.hydrogen_column_density": "0.05",
         "cluster.redshift": "0.2",
         "cluster.abundance": str(fit_input.abundance),
+        "binning.edge": edge,
+        **{f"fit.{name}": value for name, value in fit_settings.items()},
     }
     layout = ClusterLayout(folder, "made_up")
     layout.acb.mkdir(parents=True)

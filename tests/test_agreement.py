@@ -1,5 +1,6 @@
 """Whether observations agree: false alarms of consistent ones, and bad ones that are found."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,7 +8,13 @@ import pytest
 from scipy import stats
 from smooth_spectrum import N_CHANNELS, TEMPLATE, fit, folded, true_model
 
-from cpxt_hpc.fitting.agreement import chi2_derivatives, cstat_derivatives, disagreement, wstat_derivatives
+from cpxt_hpc.fitting.agreement import (
+    chi2_derivatives,
+    cstat_derivatives,
+    disagreement,
+    kt_disagreement,
+    wstat_derivatives,
+)
 from cpxt_hpc.science.significance import gaussian_sigma
 
 
@@ -174,6 +181,30 @@ def test_kt_and_norm_that_cannot_be_told_apart_are_one_parameter():
     sigma, kt_steps, _ = disagreement(first, curvature, 3.0 * by_norm, by_norm, starts(2))
     assert np.isnan(kt_steps).all()
     assert sigma == disagreement(first, curvature, np.zeros_like(net), by_norm, starts(2))[0]
+
+
+def test_with_norms_of_their_own_only_the_temperatures_are_compared():
+    net, weight, by_kt, by_norm, _ = numbers(6, 3)
+    # Linear model of one kT and three norms, by least squares; and of three of both.
+    own_norms = np.zeros((3, len(net)))
+    for j, (begin, end) in enumerate(itertools.pairwise(starts(3))):
+        own_norms[j, begin:end] = by_norm[begin:end]
+    gradients = np.vstack([by_kt, own_norms])
+    best = np.linalg.solve((gradients * weight) @ gradients.T, (gradients * weight) @ net)
+    joint = np.sum(weight * (net - best @ gradients) ** 2)
+    separate = 0.0
+    for begin, end in itertools.pairwise(starts(3)):
+        a, w, y = np.stack([by_kt, by_norm])[:, begin:end], weight[begin:end], net[begin:end]
+        separate += np.sum(w * (y - np.linalg.solve((a * w) @ a.T, (a * w) @ y) @ a) ** 2)
+    first, curvature = chi2_derivatives(net, best @ gradients, weight)
+    sigma, kt_steps = kt_disagreement(first, curvature, by_kt, by_norm, starts(3))
+    assert sigma == pytest.approx(gaussian_sigma(joint - separate, 2), rel=1e-9)
+    assert kt_steps[0] + best[0] == pytest.approx(_own_kt(net, weight, by_kt, by_norm, slice(0, N_CHANNELS)))
+
+
+def _own_kt(net, weight, by_kt, by_norm, part):
+    a, w = np.stack([by_kt, by_norm])[:, part], weight[part]
+    return np.linalg.solve((a * w) @ a.T, (a * w) @ net[part])[0]
 
 
 def test_derivatives_of_cstat_are_those_of_its_formula():

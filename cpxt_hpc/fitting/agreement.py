@@ -8,6 +8,8 @@ wrong in one of them shows. -H_j^-1 g_j is one Newton step from the joint values
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from cpxt_hpc.science.compiled import REASSOCIATE, compiled
@@ -116,6 +118,37 @@ def disagreement(
         sum_norm_norm += norm_norm
     explained, rank, _, _ = _newton(sum_kt, sum_norm, sum_kt_kt, sum_kt_norm, sum_norm_norm)
     return gaussian_sigma(chi_square - explained, dof - rank), kt_steps, norm_steps
+
+
+def kt_disagreement(
+    first: np.ndarray, curvature: np.ndarray, by_kt: np.ndarray, by_norm: np.ndarray, start: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """How far the observations disagree in kT alone, where each has a norm of its own.
+
+    Parameters
+    ----------
+    first, curvature, by_kt, start
+        As for `disagreement`.
+    by_norm : ndarray of float64, shape (n_channels,)
+        Derivative of the model counts of each observation in its own norm.
+
+    Returns
+    -------
+    sigma : float
+        As of `disagreement`, of one degree of freedom for each observation but one.
+    kt_steps : ndarray of float64, shape (n_observations,)
+        From the joint kT to the observation's own.
+    """
+    profiled = np.zeros_like(by_kt)
+    for begin, end in itertools.pairwise(start):
+        part = slice(begin, end)
+        weighted = curvature[part] * by_norm[part]
+        norm_norm = weighted @ by_norm[part]
+        if norm_norm > 0.0:
+            # The change with kT when the norm follows.
+            profiled[part] = by_kt[part] - (weighted @ by_kt[part] / norm_norm) * by_norm[part]
+    sigma, _, kt_steps = disagreement(first, curvature, np.zeros_like(profiled), profiled, start)
+    return sigma, kt_steps
 
 
 @compiled(fastmath=REASSOCIATE, part=True)

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from cpxt_hpc.fitting.model import RegionTable
-from cpxt_hpc.fitting.results import Status, empty_result
+from cpxt_hpc.fitting.results import RESULT_DTYPE, Status, empty_result
 from cpxt_hpc.parallel.messages import Left, Ready, Results, Stop, Work
 from cpxt_hpc.parallel.transport import MpiLink
 
@@ -86,7 +86,8 @@ def _fit_chunk(
             stopped = isinstance(received[1], Stop)
         last = done == len(work.positions)
         if last or stopped or time.monotonic() - answered > ANSWER_EVERY_S:
-            link.send(0, Results(work.chunk, work.positions[first:done], np.array(rows)))
+            # Without its type named numpy compares the fields of every row with every other's.
+            link.send(0, Results(work.chunk, work.positions[first:done], np.array(rows, dtype=RESULT_DTYPE)))
             rows, first, answered = [], done, time.monotonic()
         if stopped:
             break

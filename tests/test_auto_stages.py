@@ -59,8 +59,10 @@ def put_cluster(folder, *, n_cluster=40_000, keywords=("RA_PNT", "DEC_PNT")):
     layout = ClusterLayout(folder, "a")
     for obsid, look in LOOKS.items():
         rng = np.random.default_rng(obsid)
-        header = dict(zip(keywords, (look.ra_deg, look.dec_deg), strict=False))
-        events = observation(rng, obsid=obsid, n=40_000, look=look, header=header)
+        events = observation(rng, obsid=obsid, n=40_000, look=look)
+        header = {key: value for key, value in events.header.items() if key not in ("RA_PNT", "DEC_PNT")}
+        header |= dict(zip(keywords, (look.ra_deg, look.dec_deg), strict=False))
+        events = dataclasses.replace(events, header=header)
         events = with_photons(rng, events, *sky_photons(rng, look, n_cluster))
         repro = layout.observation(obsid).repro
         write_events(repro / f"acisf{obsid:05d}_repro_evt2.fits", events)

@@ -122,7 +122,7 @@ def test_a_region_file_beside_the_image_is_refused(copy):
 def test_an_event_file_without_pointing_is_refused_where_it_is_needed(copy):
     with fits.open(copy.observation(8).clean_events, mode="update") as blocks:
         del blocks["EVENTS"].header["RA_PNT"]
-    with pytest.raises(DataError, match=r"8/analysis/acisI_clean\.fits: has no RA_PNT.*vignetting = none"):
+    with pytest.raises(DataError, match=r"8/analysis/acisI_clean\.fits: has neither RA_PNT.*vignetting = none"):
         folded(copy)
     model, _, _ = folded(copy, response=ResponseSection(vignetting="none"))
     assert np.isfinite(model.responses[0].arf_ix) and np.isnan(model.responses[1].arf_ix)

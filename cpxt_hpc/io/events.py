@@ -105,14 +105,18 @@ def read_tangent_point(path: Path) -> tuple[float, float]:
 
 
 def read_pointing(path: Path) -> tuple[float, float] | None:
-    """Direction of the optical axis, RA and Dec [deg], from RA_PNT and DEC_PNT; None where the file has none.
+    """Direction of the optical axis, RA and Dec [deg]: RA_PNT, DEC_PNT, else RA_NOM, DEC_NOM; None without both.
 
     Errors as of `read_events`.
     """
     with open_fits(path, "event file") as hdus:
         table = _events_table(hdus, path)
-        values = [_number(table.header.get(key, hdus[0].header.get(key))) for key in ("RA_PNT", "DEC_PNT")]
-    return (values[0], values[1]) if np.all(np.isfinite(values)) and abs(values[1]) <= 90.0 else None
+        for suffix in ("PNT", "NOM"):
+            keys = f"RA_{suffix}", f"DEC_{suffix}"
+            ra, dec = (_number(table.header.get(key, hdus[0].header.get(key))) for key in keys)
+            if math.isfinite(ra) and abs(dec) <= 90.0:
+                return ra, dec
+    return None
 
 
 def write_events(path: Path, events: EventList, history: Iterable[str] = ()) -> None:

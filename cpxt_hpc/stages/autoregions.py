@@ -8,17 +8,17 @@ import logging
 import numpy as np
 
 from cpxt_hpc.errors import DataError
-from cpxt_hpc.io.events import read_events
+from cpxt_hpc.io.events import read_events, read_pointing
 from cpxt_hpc.io.images import read_image
 from cpxt_hpc.io.region_files import region_mask, summarize_regions, write_region_file
 from cpxt_hpc.layout import ObservationLayout
 from cpxt_hpc.science.autoregions import bright_radius, cluster_peak, map_box, map_radius, radial_profile
 from cpxt_hpc.science.background import scaled_blank_sky
-from cpxt_hpc.science.events import EventList
-from cpxt_hpc.science.grid import SKY_PIXEL_ARCSEC, PixelGrid, sky_wcs
+from cpxt_hpc.science.grid import SKY_PIXEL_ARCSEC, PixelGrid
 from cpxt_hpc.science.images import BROAD_BAND_EV, band_channels
 from cpxt_hpc.science.psf import merged_psf_radius, psf_radius_arcsec
 from cpxt_hpc.science.sources import PROBABILITY, find_point_sources
+from cpxt_hpc.science.vignetting import off_axis_angles_arcmin
 from cpxt_hpc.stages.base import StageContext
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def make_sources(context: StageContext) -> None:
         events = read_events(observation.events)
         broad = events.select(events.in_energy(*BROAD_BAND_EV))
         counts += fine.counts_image(broad["x"], broad["y"])
-        radii.append(psf_radius_arcsec(_off_axis_arcmin(events, grid, observation)))
+        radii.append(psf_radius_arcsec(_off_axis_arcmin(grid, observation)))
         exposures.append(read_image(observation.exposure)[0])
     psf_pixel = merged_psf_radius(np.array(radii), np.array(exposures)) / fine.pixel_arcsec
     found = find_point_sources(counts, _enlarged(exposure, parts), _enlarged(psf_pixel, parts))
@@ -71,19 +71,15 @@ def make_sources(context: StageContext) -> None:
     )
 
 
-def _off_axis_arcmin(events: EventList, grid: PixelGrid, observation: ObservationLayout) -> np.ndarray:
+def _off_axis_arcmin(grid: PixelGrid, observation: ObservationLayout) -> np.ndarray:
     """Angle of each image pixel from the optical axis [arcmin], shape (ny, nx)."""
-    for suffix in ("PNT", "NOM"):
-        ra, dec = events.header.get(f"RA_{suffix}"), events.header.get(f"DEC_{suffix}")
-        if isinstance(ra, int | float) and isinstance(dec, int | float):
-            axis_x, axis_y = sky_wcs(grid.ra_deg, grid.dec_deg).all_world2pix(float(ra), float(dec), 1)
-            iy, ix = np.indices(grid.shape)
-            x, y = grid.sky_from_image(ix, iy)
-            return np.hypot(x - axis_x, y - axis_y) * SKY_PIXEL_ARCSEC / 60.0
-    raise DataError(
-        f"{observation.events}: the header has neither RA_PNT, DEC_PNT nor RA_NOM, DEC_NOM; expected where the "
-        "telescope pointed. Draw the point sources yourself, or restore the keywords and run stage 1 again."
-    )
+    pointing = read_pointing(observation.events)
+    if pointing is None:
+        raise DataError(
+            f"{observation.events}: the header has neither RA_PNT, DEC_PNT nor RA_NOM, DEC_NOM; expected where the "
+            "telescope pointed. Draw the point sources yourself, or restore the keywords and run stage 1 again."
+        )
+    return off_axis_angles_arcmin(grid, *pointing)
 
 
 def _enlarged(image: np.ndarray, parts: int) -> np.ndarray:

@@ -186,7 +186,7 @@ def pointing_of(observation: ObservationLayout) -> tuple[float, float]:
     pointing = read_pointing(observation.clean_events)
     if pointing is None:
         raise DataError(
-            f"{observation.clean_events}: has no RA_PNT, DEC_PNT: off-axis angles are not known. Take the event file "
+            f"{observation.clean_events}: has neither RA_PNT, DEC_PNT nor RA_NOM, DEC_NOM. Take the event file "
             "that chandra_repro made and run stage 1 (merge) again, or set [response] vignetting = none."
         )
     return pointing

@@ -191,6 +191,21 @@ def test_surface_brightness_is_net_counts_over_exposure_of_each_circle(fit_input
         assert fits.surface_brightness[iy, ix] == pytest.approx(expected, rel=1e-5)
 
 
+def test_surface_brightness_is_that_of_the_sky_where_the_area_falls_off_axis(fit_input):
+    """With half the area on each pixel the same counts are twice the brightness."""
+    halved = tuple(
+        dataclasses.replace(
+            o, arf_area_cm2=np.concatenate([o.arf_area_cm2, 0.4 * o.arf_area_cm2, 0.6 * o.arf_area_cm2]),
+            response_index=np.full_like(o.response_index, 1), response_part=np.full_like(o.response_part, 0.5),
+        )
+        for o in fit_input.observations
+    )  # fmt: skip
+    fainter = dataclasses.replace(fit_input, observations=halved)
+    rows = mapped_cluster.fits_of(fit_input)
+    plain, vignetted = (combined(each, rows).surface_brightness for each in (fit_input, fainter))
+    np.testing.assert_allclose(vignetted, 2.0 * plain, rtol=1e-6)
+
+
 def test_regions_that_are_lists_of_pixels_are_painted_on_their_pixels(fit_input):
     lists = [np.array([100, 101, 130, 300]), np.array([310, 311, 312])]
     n = 3

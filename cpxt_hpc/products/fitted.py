@@ -10,7 +10,7 @@ import numpy as np
 from cpxt_hpc.config import ClusterConfig
 from cpxt_hpc.errors import CheckpointMismatch, ConfigError, MissingInput
 from cpxt_hpc.fitting.flags import is_flagged
-from cpxt_hpc.fitting.model import FitInput, RegionTable
+from cpxt_hpc.fitting.model import FitInput, ObservationInput, RegionTable
 from cpxt_hpc.fitting.results import FAILURES, FIRST_STATUS_WITHOUT_VALUES
 from cpxt_hpc.io.checkpoint import read_checkpoint
 from cpxt_hpc.io.fit_input import read_fit_input
@@ -20,6 +20,7 @@ from cpxt_hpc.science.binning import circle_sums
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.maps import FINEST_RESOLUTION, belongs_to_resolution, resolution_of, rows_of_pixels
 from cpxt_hpc.science.region_pixels import exact_circle
+from cpxt_hpc.science.vignetting import BRIGHTNESS_ENERGY_KEV
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,14 +252,23 @@ def _rows(results: np.ndarray, place: np.ndarray, regions: RegionTable, exposed:
     return rows
 
 
+def _relative_area(observation: ObservationInput) -> np.ndarray:
+    """Effective area of each pixel at `BRIGHTNESS_ENERGY_KEV` over that of the response with most of it, (ny, nx)."""
+    energy_bin = np.searchsorted(observation.arf_energy_edges_kev, BRIGHTNESS_ENERGY_KEV) - 1
+    area = observation.arf_area_cm2[:, np.clip(energy_bin, 0, observation.arf_area_cm2.shape[1] - 1)]
+    index, part = observation.response_index.astype(np.int64), observation.response_part.astype(float)
+    following = np.minimum(index + 1, len(area) - 1)
+    return ((1.0 - part) * area[index] + part * area[following]) / area.max()
+
+
 def _surface_brightness(fit_input: FitInput, exposed: np.ndarray) -> np.ndarray:
-    """Net counts over exposure, both summed over each pixel's region [count/s/pixel]; NaN outside the map."""
+    """Net counts over vignetted exposure, both summed over each pixel's region [count/s/pixel]; NaN outside the map."""
     regions, shape = fit_input.regions, fit_input.grid.shape
     net, exposure_s = np.zeros(shape), np.zeros(shape)
     for observation in fit_input.observations:
         net += np.diff(observation.pixel_start).reshape(shape)
         net -= observation.background_counts.sum(axis=0, dtype=float)
-        exposure_s += observation.exposure_s * observation.exposure_fraction.astype(float)
+        exposure_s += observation.exposure_s * observation.exposure_fraction * _relative_area(observation)
     summed_exposure = region_sums(exposure_s, regions)
     rate = np.full(len(regions), np.nan)
     np.divide(region_sums(net, regions), summed_exposure, out=rate, where=summed_exposure > 0)

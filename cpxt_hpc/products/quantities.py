@@ -211,7 +211,8 @@ QUANTITIES: dict[str, Quantity] = {
     "acb_xray_sb_nosrc_cropped": Quantity(
         "smoothed surface brightness", "count s-1 arcmin-2", lambda f: f.surface_brightness, "magma",
         logarithmic=True, unit_shown=r"count s$^{-1}$ arcmin$^{-2}$",
-        note="Net counts over exposure, both summed over each pixel's adaptive circle.",
+        note="Net counts over exposure, both summed over each pixel's adaptive circle. Vignetting, that of 1.5 keV, is "
+        "in the exposure unless [response] vignetting = none.",
         shows_fits=False,
     ),
     "reduced_statistic": Quantity("statistic per degree of freedom", "", _painted(_reduced_statistic)),

@@ -18,6 +18,9 @@ BEYOND_KEV = 5.0
 
 _STEP_KEV = 0.5
 
+BRIGHTNESS_ENERGY_KEV = 1.5
+"""Most cluster photons that ACIS counts have about this energy: its V stands for that of an image."""
+
 
 @dataclasses.dataclass(frozen=True)
 class VignettingTable:

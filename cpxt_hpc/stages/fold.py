@@ -18,15 +18,18 @@ from cpxt_hpc.io.vignetting_table import hrma_vignetting
 from cpxt_hpc.layout import ObservationLayout
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.response import EffectiveArea, Redistribution, channels_in_band
-from cpxt_hpc.science.vignetting import basis_angles, off_axis_angles_arcmin, relative_area, vignetted_areas
+from cpxt_hpc.science.vignetting import (
+    BRIGHTNESS_ENERGY_KEV,
+    basis_angles,
+    off_axis_angles_arcmin,
+    relative_area,
+    vignetted_areas,
+)
 from cpxt_hpc.stages.arf_place import ArfPlace, arf_places
 from cpxt_hpc.stages.base import StageContext
 from cpxt_hpc.stages.map_exposure import map_exposure_s
 
 logger = logging.getLogger(__name__)
-
-BRIGHTNESS_ENERGY_KEV = 1.5
-"""Most cluster photons that ACIS counts have about this energy."""
 
 NOTABLE_SHARE_BEYOND = 0.001
 

@@ -22,6 +22,7 @@ from cpxt_hpc.science.background import (
 from cpxt_hpc.science.background_groups import BackgroundGroup, ccd_groups, detector_groups, mixed_groups
 from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid
+from cpxt_hpc.science.local_background import local_scales
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def background_images(
     groups: tuple[BackgroundGroup, ...],
     scales: dict[str, BackgroundScale],
     channels: tuple[int, int],
-    sigma_pixel: float,
+    settings: BackgroundSection,
 ) -> dict[str, np.ndarray]:
     """Expected background [count/pixel] in the fitted band by group on the full grid, smoothed.
 
@@ -87,25 +88,31 @@ def background_images(
     groups, scales
     channels : tuple of int
         First and last fitted PI channel.
-    sigma_pixel : float
-        Width of the smoothing.
+    settings : BackgroundSection
     """
-    blank, longest = field.blank, field.events.reference_exposure_s
-    in_band = (blank["pi"] >= channels[0]) & (blank["pi"] <= channels[1])
-    counts = blank_sky_images(field.events, blank, field.grid, in_band, groups)
+    longest = field.events.reference_exposure_s
+    counts = blank_sky_images(field.events, field.blank, field.grid, in_channels(field.blank, channels), groups)
     images = {}
     for group in groups:
         footprint = np.sum([field.exposures_s[f"CCD{ccd}"] for ccd in group.ccds], axis=0) / longest
-        smooth = smoothed_background(counts[group.name], footprint, sigma_pixel=sigma_pixel)
+        if settings.source == "local":
+            # Spread evenly by `local_blank_sky`: where its events happen to lie says nothing.
+            smooth = counts[group.name].sum() * footprint / footprint.sum()
+        else:
+            sigma_pixel = settings.smoothing_arcsec / field.grid.pixel_arcsec
+            smooth = smoothed_background(counts[group.name], footprint, sigma_pixel=sigma_pixel)
         images[group.name] = scales[group.name].value * smooth
     return images
 
 
 def scales_of(
-    field: Field, groups: tuple[BackgroundGroup, ...], settings: BackgroundSection
+    field: Field, groups: tuple[BackgroundGroup, ...], channels: tuple[int, int], settings: BackgroundSection
 ) -> dict[str, BackgroundScale]:
     """Scale of each group; what it is goes to the log, and a warning where it is unusual."""
-    scales = background_scales(field.events, field.blank, groups)
+    if settings.source == "local":
+        scales = local_scales(field.events, field.blank, groups, in_channels(field.blank, channels))
+    else:
+        scales = background_scales(field.events, field.blank, groups)
     for name, scale in scales.items():
         logger.info(
             "ObsID %d, %s: background scale %.4f +- %.4f, %.3f times the blank sky's level", field.events.obsid, name,
@@ -160,6 +167,11 @@ def background_rows(
             )
         )
     return rows
+
+
+def in_channels(events: EventList, channels: tuple[int, int]) -> np.ndarray:
+    """Whether each event lies in the channels from the first to the last, shape (n_events,)."""
+    return (events["pi"] >= channels[0]) & (events["pi"] <= channels[1])
 
 
 def pixels_of(image: np.ndarray, events: EventList, grid: PixelGrid) -> np.ndarray:

@@ -23,6 +23,7 @@ from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.images import BROAD_BAND_EV, flux_image
 from cpxt_hpc.science.lightcurve import LightCurve, cut_times, light_curve, quiet_bins
 from cpxt_hpc.stages.base import RegionRequest, Stage, StageContext
+from cpxt_hpc.stages.local_background import is_local, local_background, local_region
 
 logger = logging.getLogger(__name__)
 
@@ -61,15 +62,10 @@ def _clean(
     context: StageContext, observation: ObservationLayout, grid: PixelGrid, kept: np.ndarray, bright: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Clean one observation; its broad-band counts, scaled background [count/pixel] and exposure [s]."""
-    events, blank = (
-        _outside_mask(read_events(path), kept, grid)
-        for path in (observation.events, observation.background_events)
-    )
+    events = _outside_mask(read_events(observation.events), kept, grid)
     before_s = dict(events.exposure_s)
     events = _without_flares(context, observation, events, ~bright[_pixel_of(events, grid)])
-    blank = with_ccds(blank, events.ccds)
     write_events(observation.clean_events, events, ["point sources and flares removed"])
-    write_events(observation.clean_background_events, blank, ["blank sky: areas of point sources removed"])
     write_good_times(observation.good_times, events.good_times, events.header)
 
     by_ccd, exposure_grid, _ = read_images(observation.exposure)
@@ -80,9 +76,29 @@ def _clean(
     }
     exposure = np.sum(list(cleaned.values()), axis=0)
     write_image(observation.clean_exposure, exposure, grid, unit="s", parts=cleaned)
+    blank = _background_events(context, observation, events, cleaned, kept, grid)
     broad = events.select(events.in_energy(*BROAD_BAND_EV))
     background = scaled_blank_sky(events, blank, grid, blank.in_energy(*BROAD_BAND_EV))
     return grid.counts_image(broad["x"], broad["y"]), background, exposure
+
+
+def _background_events(
+    context: StageContext,
+    observation: ObservationLayout,
+    events: EventList,
+    exposures: dict[str, np.ndarray],
+    kept: np.ndarray,
+    grid: PixelGrid,
+) -> EventList:
+    """The blank sky outside the sources' areas, or what stands for it; written."""
+    if is_local(context):
+        blank = local_background(context, events, exposures, kept, grid)
+        history = ["events of the local background, spread over the CCDs"]
+    else:
+        blank = with_ccds(_outside_mask(read_events(observation.background_events), kept, grid), events.ccds)
+        history = ["blank sky: areas of point sources removed"]
+    write_events(observation.clean_background_events, blank, history)
+    return blank
 
 
 def _without_flares(
@@ -152,10 +168,11 @@ def _outside_mask(events: EventList, kept: np.ndarray, grid: PixelGrid) -> Event
 
 def _needs(context: StageContext) -> list[Path]:
     layout = context.layout
-    observations = map(layout.observation, context.config.obsids)
+    observations = [layout.observation(obsid) for obsid in context.config.obsids]
     return [
         layout.broad_flux,
-        *(path for each in observations for path in (each.events, each.background_events, each.exposure)),
+        *(path for each in observations for path in (each.events, each.exposure)),
+        *([local_region(context)] if is_local(context) else [each.background_events for each in observations]),
     ]
 
 
@@ -211,7 +228,10 @@ STAGE = Stage(
     summary="remove point sources and flares",
     needs=_needs,
     makes=_makes,
-    settings=("cluster.observation_ids", "clean.method", "clean.bin_length_s", "clean.nsigma", "clean.scale"),
+    settings=(
+        "cluster.observation_ids", "clean.method", "clean.bin_length_s", "clean.nsigma", "clean.scale",
+        "background.source", "background.local_region",
+    ),
     regions=(SOURCES, EXCLUDE),
     run=run,
 )

@@ -17,7 +17,14 @@ from cpxt_hpc.layout import ObservationLayout
 from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid, part_of
 from cpxt_hpc.science.images import band_channels, bounding_box
-from cpxt_hpc.stages.background import Field, background_images, background_rows, choose_groups, scales_of
+from cpxt_hpc.stages.background import (
+    Field,
+    background_images,
+    background_rows,
+    choose_groups,
+    in_channels,
+    scales_of,
+)
 from cpxt_hpc.stages.base import RegionRequest, Stage, StageContext
 
 logger = logging.getLogger(__name__)
@@ -91,14 +98,12 @@ def _model_background(
     """Expected background of one observation on the map [count/pixel]; writes its model, adds to the table."""
     settings, channels = context.config.background, _fitted_channels(context)
     groups = choose_groups(field, settings, channels)
-    scales = scales_of(field, groups, settings)
+    scales = scales_of(field, groups, channels, settings)
     table += background_rows(field, groups, scales)
     part = part_of(field.grid, grid)
     models = {
         name: np.where(field.mask, image, 0.0)[part]
-        for name, image in background_images(
-            field, groups, scales, channels, settings.smoothing_arcsec / field.grid.pixel_arcsec
-        ).items()
+        for name, image in background_images(field, groups, scales, channels, settings).items()
     }
     cards = {"OBS_ID": str(field.events.obsid), **_band_cards(context)}
     write_background_model(observation.background_model, models, scales, groups, grid, cards)
@@ -107,8 +112,7 @@ def _model_background(
 
 def _band_counts(context: StageContext, events: EventList, grid: PixelGrid, mask: np.ndarray) -> np.ndarray:
     """Counts in the fitted band on the map [count/pixel]."""
-    first, last = _fitted_channels(context)
-    chosen = events.select((events["pi"] >= first) & (events["pi"] <= last))
+    chosen = events.select(in_channels(events, _fitted_channels(context)))
     return np.where(mask, grid.counts_image(chosen["x"], chosen["y"]), 0)
 
 

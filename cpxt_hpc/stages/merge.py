@@ -28,6 +28,7 @@ from cpxt_hpc.science.grid import (
 from cpxt_hpc.science.images import BROAD_BAND_EV, flux_image
 from cpxt_hpc.science.pointing import angular_separation_deg, mean_direction
 from cpxt_hpc.stages.base import Stage, StageContext
+from cpxt_hpc.stages.local_background import is_local
 from cpxt_hpc.toolchain.base import Toolchain
 from cpxt_hpc.toolchain.builtin import BuiltinToolchain
 
@@ -61,7 +62,8 @@ def run(context: StageContext) -> None:
     toolchain = BuiltinToolchain()
     observations = [context.layout.observation(obsid) for obsid in context.config.obsids]
     ra_deg, dec_deg = _common_tangent_point(observations, toolchain)
-    corners = [_bring_to_tangent_plane(each, toolchain, ra_deg, dec_deg) for each in observations]
+    with_blank = not is_local(context)
+    corners = [_bring_to_tangent_plane(each, toolchain, ra_deg, dec_deg, with_blank) for each in observations]
     x, y = (np.concatenate(values) for values in zip(*corners, strict=True))
     grid = grid_covering(ra_deg, dec_deg, x, y)
     logger.info(
@@ -70,7 +72,7 @@ def run(context: StageContext) -> None:
     )
     counts, background, exposure = (np.zeros(grid.shape) for _ in range(3))
     for observation in observations:
-        own_counts, own_background, own_exposure = _make_images(observation, grid)
+        own_counts, own_background, own_exposure = _make_images(observation, grid, with_blank)
         counts += own_counts
         background += own_background
         exposure += own_exposure
@@ -101,33 +103,33 @@ def _common_tangent_point(observations: list[ObservationLayout], toolchain: Tool
 
 
 def _bring_to_tangent_plane(
-    observation: ObservationLayout, toolchain: Toolchain, ra_deg: float, dec_deg: float
+    observation: ObservationLayout, toolchain: Toolchain, ra_deg: float, dec_deg: float, with_blank: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write the events and blank-sky events in use in the common plane; extreme positions x, y of both."""
     events = _in_sky_frame(read_events(toolchain.locate_events(observation), obsid=observation.obsid))
-    blank = read_events(toolchain.locate_blank_sky(observation), obsid=observation.obsid, blank_sky=True)
+    blank = None
+    if with_blank:
+        blank = read_events(toolchain.locate_blank_sky(observation), obsid=observation.obsid, blank_sky=True)
     events, blank = _in_use(events, blank)
-    blank = _status_cleaned(blank, events)
-    events, blank = _working_part(events), _working_part(blank)
-    for each, what in ((events, "observed"), (blank, "blank-sky")):
-        if len(each) == 0:
-            raise DataError(
-                f"ObsID {events.obsid}: no {what} event of {KEPT_ENERGY_EV[0] / 1e3:g} to "
-                f"{KEPT_ENERGY_EV[1] / 1e3:g} keV is left on the CCDs in use. Fetch or make the file again."
-            )
-    events, blank = (_reprojected(each, ra_deg, dec_deg) for each in (events, blank))
-    if not _lies_about(blank, events):
-        raise _misplaced_blank_sky(events.obsid, 1.0)
+    events = _reprojected(_working_part(events, "observed"), ra_deg, dec_deg)
     write_events(observation.events, events, ["CCDs in use, good times, common tangent plane"])
-    write_events(observation.background_events, blank, ["blank sky: CCDs in use, common tangent plane"])
-    ccds = ",".join(map(str, events.ccds))
     logger.info(
-        "ObsID %d: %s, CCDs %s, %.1f ks, %d events, %d blank-sky events (%.1f ks)", events.obsid,
-        aimpoint_detector(events), ccds, events.reference_exposure_s / 1e3, len(events), len(blank),
-        blank.reference_exposure_s / 1e3,
+        "ObsID %d: %s, CCDs %s, %.1f ks, %d events", events.obsid, aimpoint_detector(events),
+        ",".join(map(str, events.ccds)), events.reference_exposure_s / 1e3, len(events),
     )
+    lists = [events]
+    if blank is not None:
+        blank = _working_part(_status_cleaned(blank, events), "blank-sky")
+        blank = _reprojected(blank, ra_deg, dec_deg)
+        if not _lies_about(blank, events):
+            raise _misplaced_blank_sky(events.obsid, 1.0)
+        write_events(observation.background_events, blank, ["blank sky: CCDs in use, common tangent plane"])
+        logger.info(
+            "ObsID %d: %d blank-sky events (%.1f ks)", events.obsid, len(blank), blank.reference_exposure_s / 1e3
+        )
+        lists.append(blank)
     return tuple(
-        np.array([edge(each[axis]) for each in (events, blank) for edge in (np.min, np.max)]) for axis in ("x", "y")
+        np.array([edge(each[axis]) for each in lists for edge in (np.min, np.max)]) for axis in ("x", "y")
     )
 
 
@@ -143,10 +145,10 @@ def _in_sky_frame(events: EventList) -> EventList:
     return events.select(inside)
 
 
-def _in_use(events: EventList, blank: EventList) -> tuple[EventList, EventList]:
+def _in_use(events: EventList, blank: EventList | None) -> tuple[EventList, EventList | None]:
     """Events of the CCDs in use inside their good times, and the blank-sky events of the same CCDs."""
     ccds = used_ccds(events)
-    without_blank = [ccd for ccd in ccds if ccd not in blank.exposure_s]
+    without_blank = [ccd for ccd in ccds if blank is not None and ccd not in blank.exposure_s]
     if without_blank:
         logger.warning(
             "ObsID %d: CCD %s left out: the blank-sky file has no events on it", events.obsid,
@@ -156,9 +158,10 @@ def _in_use(events: EventList, blank: EventList) -> tuple[EventList, EventList]:
     if not ccds:
         raise DataError(
             f"ObsID {events.obsid}: no CCD can be used (aimpoint on {aimpoint_detector(events)}, events on CCDs "
-            f"{', '.join(map(str, events.ccds))}, blank sky on {', '.join(map(str, blank.ccds))})."
+            f"{', '.join(map(str, events.ccds))}, blank sky on "
+            f"{'none' if blank is None else ', '.join(map(str, blank.ccds))})."
         )
-    events, blank = with_ccds(events, ccds), with_ccds(blank, ccds)
+    events, blank = with_ccds(events, ccds), None if blank is None else with_ccds(blank, ccds)
     if "time" not in events.columns:
         raise DataError(f"ObsID {events.obsid}: its event file has no column time. Expected level-2 events.")
     good = np.zeros(len(events), dtype=bool)
@@ -201,8 +204,13 @@ def _status_cleaned(blank: EventList, observation: EventList) -> EventList:
     return blank.select(kept)
 
 
-def _working_part(events: EventList) -> EventList:
+def _working_part(events: EventList, what: str) -> EventList:
     kept = events.select(events.in_energy(*KEPT_ENERGY_EV))
+    if len(kept) == 0:
+        raise DataError(
+            f"ObsID {events.obsid}: no {what} event of {KEPT_ENERGY_EV[0] / 1e3:g} to {KEPT_ENERGY_EV[1] / 1e3:g} keV "
+            "is left on the CCDs in use. Fetch or make the file again."
+        )
     columns = {name: column for name, column in kept.columns.items() if name in WORKING_COLUMNS}
     return dataclasses.replace(kept, columns=columns)
 
@@ -219,10 +227,13 @@ def _reprojected(events: EventList, ra_deg: float, dec_deg: float) -> EventList:
     )
 
 
-def _make_images(observation: ObservationLayout, grid: PixelGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _make_images(
+    observation: ObservationLayout, grid: PixelGrid, with_blank: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Broad-band counts, scaled background [count/pixel] and exposure [s] of one observation; writes the exposure."""
-    events, blank = read_events(observation.events), read_events(observation.background_events)
-    if "chipx" not in events.columns and "chipx" not in blank.columns:
+    events = read_events(observation.events)
+    blank = read_events(observation.background_events) if with_blank else None
+    if all("chipx" not in each.columns for each in (events, blank) if each is not None):
         logger.warning("ObsID %d: no chip coordinates; the CCDs' edges are taken from the events", events.obsid)
     by_ccd = exposure_images_by_ccd(events, grid, geometry=blank)
     exposure = np.sum(list(by_ccd.values()), axis=0)
@@ -230,7 +241,10 @@ def _make_images(observation: ObservationLayout, grid: PixelGrid) -> tuple[np.nd
                 parts={f"CCD{ccd}": image for ccd, image in by_ccd.items()})
     _check_footprint(events, blank, exposure, grid)
     broad = events.select(events.in_energy(*BROAD_BAND_EV))
-    background = scaled_blank_sky(events, blank, grid, blank.in_energy(*BROAD_BAND_EV))
+    # A local background is only known after stage 2: until then the image shows the observation as it is.
+    background = np.zeros(grid.shape)
+    if blank is not None:
+        background = scaled_blank_sky(events, blank, grid, blank.in_energy(*BROAD_BAND_EV))
     return grid.counts_image(*_positions(broad)), background, exposure
 
 
@@ -238,9 +252,10 @@ def _positions(events: EventList) -> tuple[np.ndarray, np.ndarray]:
     return events["x"], events["y"]
 
 
-def _check_footprint(events: EventList, blank: EventList, exposure: np.ndarray, grid: PixelGrid) -> None:
+def _check_footprint(events: EventList, blank: EventList | None, exposure: np.ndarray, grid: PixelGrid) -> None:
     off, blank_off = (
-        float(np.mean(exposure.ravel()[grid.pixel_index(*_positions(each))] <= 0.0)) for each in (events, blank)
+        0.0 if each is None else float(np.mean(exposure.ravel()[grid.pixel_index(*_positions(each))] <= 0.0))
+        for each in (events, blank)
     )
     if blank_off > MISPLACED_BLANK_SKY:
         raise _misplaced_blank_sky(events.obsid, blank_off)
@@ -268,7 +283,8 @@ def _misplaced_blank_sky(obsid: int, share: float) -> DataError:
 def _needs(context: StageContext) -> list[Path]:
     toolchain = BuiltinToolchain()
     observations = [context.layout.observation(obsid) for obsid in context.config.obsids]
-    return [locate(each) for each in observations for locate in (toolchain.locate_events, toolchain.locate_blank_sky)]
+    locators = [toolchain.locate_events, *([] if is_local(context) else [toolchain.locate_blank_sky])]
+    return [locate(each) for each in observations for locate in locators]
 
 
 def _makes(context: StageContext) -> list[Path]:
@@ -276,7 +292,7 @@ def _makes(context: StageContext) -> list[Path]:
     per_observation = [
         path
         for each in map(layout.observation, context.config.obsids)
-        for path in (each.events, each.background_events, each.exposure)
+        for path in (each.events, *([] if is_local(context) else [each.background_events]), each.exposure)
     ]
     return [*per_observation, layout.broad_counts, layout.broad_background, layout.merged_exposure, layout.broad_flux]
 
@@ -287,6 +303,6 @@ STAGE = Stage(
     summary="bring the observations to one tangent plane and sum them",
     needs=_needs,
     makes=_makes,
-    settings=("cluster.observation_ids",),
+    settings=("cluster.observation_ids", "background.source"),
     run=run,
 )

@@ -99,7 +99,8 @@ def pack_background(
             f"expected {', '.join(map(str, events.ccds))} on {grid.nx} x {grid.ny}. Run stage 4 (crop) again."
         )
     weights = blank_sky_weights(events, blank)
-    chosen = blank.select(in_map)
+    # A local background was spread evenly over the field: all of it is as good as what happens to lie in the map.
+    chosen = blank if settings.source == "local" else blank.select(in_map)
     spectra = group_spectra(chosen["pi"], chosen["ccd_id"], event_weights(chosen, weights), model.groups, N_PI_CHANNELS)
     image_channel = _image_channels(model_file)
     names = tuple(group.name for group in model.groups)

@@ -35,7 +35,7 @@ log = logging.getLogger("cpxt_hpc.fit")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``cpxt-fit``; returns its exit code."""
     for name in ONE_THREAD:
-        os.environ.setdefault(name, "1")
+        os.environ[name] = "1"
     return run_command(_fit, argv)
 
 
@@ -246,10 +246,13 @@ def _fit_one_region(options: argparse.Namespace) -> int:
 
     from cpxt_hpc.fitting.results import FAILURES
     from cpxt_hpc.io.piece import find_single, keep_single
+    from cpxt_hpc.parallel.compile_cache import use_node_cache
     from cpxt_hpc.parallel.plan import check_rows, fit_provenance
+    from cpxt_hpc.parallel.transport import LocalLink
     from cpxt_hpc.parallel.work import positions_of
     from cpxt_hpc.parallel.worker import fit_region
 
+    use_node_cache(LocalLink())
     inputs = _read_inputs(options)
     layout, regions = inputs.layout, inputs.fit_input.regions
     positions, unknown = positions_of(regions, np.array([options.region]))
@@ -283,9 +286,12 @@ def _row_line(row) -> str:
 def _fit_user_regions(options: argparse.Namespace) -> int:
     """Fit the shapes of a region file; their table goes to a file and to the screen."""
     from cpxt_hpc.io.images import read_image
+    from cpxt_hpc.parallel.compile_cache import use_node_cache
     from cpxt_hpc.parallel.progress import failed_regions
+    from cpxt_hpc.parallel.transport import LocalLink
     from cpxt_hpc.parallel.user_regions import fit_user_regions, table_lines, user_region_pixels, write_user_table
 
+    use_node_cache(LocalLink())
     inputs = _read_inputs(options)
     layout, grid = inputs.layout, inputs.fit_input.grid
     full_grid = read_image(layout.broad_flux)[1] if layout.broad_flux.is_file() else None

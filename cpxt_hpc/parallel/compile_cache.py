@@ -28,7 +28,18 @@ def private_folder() -> Path:
 def use_node_cache(link: Link) -> None:
     """Let numba keep compiled functions on each node, before numba is imported; a folder that the user chose stays.
 
-    On one node the user's own cache folder serves, where `cpxt-prep` has left its compiled functions too.
+    On one node the user's own cache folder serves, where `cpxt-prep` has left its compiled functions too, if it can be
+    written: where nothing is kept every rank would compile for itself.
     """
-    if not link.one_node and "NUMBA_CACHE_DIR" not in os.environ:
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return
+    if not (link.one_node and link.from_leader(_user_cache_is_writable)):
         os.environ["NUMBA_CACHE_DIR"] = str(link.from_leader(private_folder))
+
+
+def _user_cache_is_writable() -> bool:
+    """Whether the user's cache folder, or what it would be made in, may be written."""
+    place = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place.is_absolute() and os.access(place, os.W_OK | os.X_OK)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def compiled(
 
     The cache lies in $NUMBA_CACHE_DIR, else in ``~/.cache/cpxt_hpc/numba``, in a folder named after the source of
     all compiled functions: numba itself looks only at the file of the function called, not at those that it calls.
-    Where no such folder can be written, or its disk is full, the function is compiled anew in every process.
+    Where no such folder can be written, others may write it, or its disk is full, the function is compiled anew in
+    every process.
 
     Parameters
     ----------
@@ -50,11 +52,11 @@ def compiled(
         return numba.jit(no_cpython_wrapper=True, **options)(function)
     before = config.CACHE_DIR
     try:
-        config.CACHE_DIR = str(cache_folder())
+        config.CACHE_DIR = str(_made_private(cache_folder()))
         dispatcher = numba.jit(cache=True, **options)(function)
         _forgive(dispatcher._cache)
         return dispatcher
-    except RuntimeError:  # no place to write
+    except (RuntimeError, OSError):  # no place to write
         return numba.jit(**options)(function)
     finally:
         config.CACHE_DIR = before
@@ -87,6 +89,16 @@ def cache_folder() -> Path:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         base = Path(home, "cpxt_hpc", "numba")
     return base / f"kernels-{source_digest()}"
+
+
+def _made_private(folder: Path) -> Path:
+    """Make a folder that only this user can write: it holds pickles, which run whatever somebody has put into them."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise OSError(f"{folder} may be written by others")
+    return folder
 
 
 @functools.cache

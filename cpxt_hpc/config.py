@@ -191,7 +191,7 @@ class FitSection:
         "temperatures of AtomDB: exact. The others are tabulated to 0.1 % of the counts and the error is stored as "
         "model_error; zbremss jumps by 0.9 % at 0.54, 13.6 and 54 keV; mekal (1 atom/cm3), raymond and equil need the "
         "data files of a full XSPEC, such as CIAO's.",
-        choices=("apec", "bapec", "nlapec", "mekal", "raymond", "equil", "zbremss"),
+        choices=("apec", "bapec", "nlapec", "zbremss", "mekal", "raymond", "equil"),
     )
     energy_min_kev: float = setting(0.7, doc="Lower end of the fitted band [keV].", minimum=0.1, maximum=12.0)
     energy_max_kev: float = setting(8.0, doc="Upper end of the fitted band [keV].", minimum=0.1, maximum=12.0)

@@ -11,7 +11,7 @@ from astropy.io import fits
 from test_bin_stage import LOOKS, _xspec_once, context_of, prepared  # noqa: F401
 
 from cpxt_hpc.config import FitSection, ResponseSection
-from cpxt_hpc.errors import ConfigError, DataError
+from cpxt_hpc.errors import DataError
 from cpxt_hpc.io.fit_input import read_fit_input
 from cpxt_hpc.io.images import read_image
 from cpxt_hpc.io.ogip import read_responses
@@ -171,8 +171,3 @@ def test_the_error_of_a_tabulated_model_is_stored_and_told(copy, caplog):
     packed = read_fit_input(copy.fit_input)
     assert 0.001 < packed.settings["model_error"] < 0.01
     assert f"zbremss is not linear in kT: tabulated at {len(packed.kt_nodes_kev)} temperatures" in caplog.text
-
-
-def test_a_model_without_metals_has_no_free_abundance(prepared):  # noqa: F811
-    with pytest.raises(ConfigError, match=r"free = abundance: the plasma model zbremss has no abundance"):
-        folded(prepared, fit=FitSection(plasma="zbremss", free="abundance"))

@@ -115,6 +115,7 @@ def test_windows_files_with_byte_order_mark_are_read(tmp_path):
         ("fit", "label = ../x", "not usable in file names"),
         ("fit", "energy_min_kev = 8", "[fit] energy_min_kev = 8 is not below energy_max_kev = 8"),
         ("fit", "energy_max_kev = 0.5", "[fit] energy_min_kev = 0.7 is not below energy_max_kev = 0.5"),
+        ("fit", "free = abundance\nplasma = zbremss", "free = abundance: the plasma model zbremss has no abundance"),
         ("fitt", "label = x", "[fitt]: unknown section. Did you mean [fit]?"),
         ("zzz", "label = x", "[zzz]: unknown section. Known: [cluster], [clean]"),
         ("DEFAULT", "label = x", "[DEFAULT]: unknown section"),

@@ -14,6 +14,7 @@ from typing import Any
 
 from cpxt_hpc.config import SECTIONS, ClusterConfig
 from cpxt_hpc.errors import ConfigError
+from cpxt_hpc.fitting.xspec import WITHOUT_METALS
 from cpxt_hpc.io import atomic
 from cpxt_hpc.io.ini_syntax import IniEntry, parse_ini, read_ini_text, set_last_step_completed
 from cpxt_hpc.io.ini_values import Refused, convert, limits_text, settings_of, value_text
@@ -137,6 +138,10 @@ def _check_together(
     if low >= high:
         line = max(lines.get(("fit", "energy_min_kev"), 0), lines.get(("fit", "energy_max_kev"), 0))
         faults.append((line, f"[fit] energy_min_kev = {low:g} is not below energy_max_kev = {high:g}."))
+    free, plasma = (values["fit"].get(key, known[key].default) for key in ("free", "plasma"))
+    if "abundance" in free.split(",") and plasma in WITHOUT_METALS:
+        line = max(lines.get(("fit", "free"), 0), lines.get(("fit", "plasma"), 0))
+        faults.append((line, f"[fit] free = {free}: the plasma model {plasma} has no abundance. Choose another."))
 
 
 def require(config: ClusterConfig, keys: Iterable[str], step: str) -> None:

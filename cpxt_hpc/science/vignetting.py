@@ -44,10 +44,11 @@ class VignettingTable:
 def relative_area(table: VignettingTable, energy_kev: np.ndarray, off_axis_arcmin: np.ndarray) -> np.ndarray:
     """Effective area over that on the axis, V(E, theta).
 
-    Linear in energy and angle between the entries of the table: its ray traces carry 0.1 to 0.3 % of noise, so
-    neither a smoother curve nor smoothing would know more. Below its lowest energy, where only geometry counts, V is
-    that of the lowest; above its highest it goes on falling by the same factor a keV, for `BEYOND_KEV`; beyond its
-    largest angle it is that of the largest.
+    Linear in energy and angle between the entries of the table: its ray traces carry 0.1 to 0.3 % of noise (which moves
+    the temperature of a region 8 arcmin off axis by 0.1, 0.2, 0.3 % rms at 4, 6, 9 keV), and up to 8 keV it differs
+    from a cubic spline by as much. Neither a smoother curve nor smoothing would know more. Below its lowest energy,
+    where only geometry counts, V is that of the lowest; above its highest it goes on falling by the same factor a keV,
+    for `BEYOND_KEV`; beyond its largest angle it is that of the largest.
 
     Parameters
     ----------

@@ -8,10 +8,9 @@ import logging
 
 import numpy as np
 
-from cpxt_hpc.errors import ConfigError, DataError
+from cpxt_hpc.errors import DataError
 from cpxt_hpc.fitting.node_choice import TOLERANCE
 from cpxt_hpc.fitting.nodes import FoldedNodes, fold_nodes, hydrogen_columns
-from cpxt_hpc.fitting.xspec import WITHOUT_METALS
 from cpxt_hpc.io.events import read_pointing
 from cpxt_hpc.io.ogip import read_responses
 from cpxt_hpc.io.vignetting_table import hrma_vignetting
@@ -98,14 +97,10 @@ def fold_field(context: StageContext, grid: PixelGrid, mask: np.ndarray) -> Fold
 
     Raises
     ------
-    ConfigError
-        The plasma model does not have a parameter that is free.
     MissingInput, DataError, ToolError
         A file is missing or does not go with the others; XSPEC fails.
     """
     config, fit = context.config, context.config.fit
-    if "abundance" in fit.free and fit.plasma in WITHOUT_METALS:
-        raise ConfigError(f"[fit] free = {fit.free}: the plasma model {fit.plasma} has no abundance. Choose another.")
     responses = _field_responses(context, grid, mask)
     channel, kept = _fitted_channels(context, responses)
     pairs = [

@@ -168,21 +168,22 @@ def _settings(
         "cross_sections": fit.cross_sections,
         "model_error": float(folded.nodes.model_error),
         **{key: folded.nodes.versions[key] for key in sorted(folded.nodes.versions)},
-        "data_digest": _data_digest(observations, weights, int(np.flatnonzero(folded.nh_1e22 == config.nh_1e22)[0])),
+        "data_digest": _data_digest(observations, weights),
     }
 
 
-def _data_digest(observations: tuple[ObservationInput, ...], weights: np.ndarray, frozen_nh: int) -> str:
-    """Digest of events, backgrounds, exposures and folded model: of what the settings do not name.
+def _data_digest(observations: tuple[ObservationInput, ...], weights: np.ndarray) -> str:
+    """Digest of events, backgrounds, exposures and responses: of what the settings do not name.
 
-    Of the model's hydrogen columns the frozen one counts, so that fits with and without free nH share their input.
+    The folded model follows from responses and settings. Left out, it may be folded anew without making the data
+    others, and fits with and without free nH share their input.
     """
     digest = hashlib.sha256(np.ascontiguousarray(weights, dtype=np.float32))
     for observation in observations:
         for field in dataclasses.fields(observation):
-            value = getattr(observation, field.name)
             if field.name == "nodes":
-                value = value[:, frozen_nh]
+                continue
+            value = getattr(observation, field.name)
             digest.update(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else repr(value).encode())
     return digest.hexdigest()[:16]
 

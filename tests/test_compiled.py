@@ -25,6 +25,29 @@ def test_without_a_setting_the_cache_lies_in_the_users_cache_folder(tmp_path, mo
     assert cache_folder().parent == tmp_path / "cpxt_hpc" / "numba"
 
 
+def test_the_cache_is_a_folder_of_this_user_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    assert compiled(twice)(3.0) == 6.0
+    assert cache_folder().stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("trap", ["open", "link", "file"])
+def test_a_cache_that_others_may_have_filled_is_not_read(tmp_path, monkeypatch, trap):
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    if trap == "open":
+        cache_folder().mkdir()
+        cache_folder().chmod(0o777)
+    elif trap == "link":
+        cache_folder().symlink_to(tmp_path / "elsewhere")
+    else:
+        cache_folder().touch()
+    function = compiled(twice)
+    assert function(3.0) == 6.0
+    assert not list(tmp_path.rglob("*twice*"))
+
+
 def test_a_function_that_cannot_be_cached_is_compiled_all_the_same():
     space = {}
     exec("def thrice(x):\n    return 3.0 * x", space)  # no source file: numba finds no place for it

@@ -2,8 +2,8 @@
 
 One observation, 501 channels, real spectra (XSPEC's plasma, ACIS-I response), by default with the vignetting of the
 mirror as maps have it. Start-up (imports, compiled functions, the fit input's checksums) is told apart from the fit;
-the time of the fit ends when mpiexec does. Memory is each rank's PSS, shared pages counted by their share. --json
-prints one object.
+the time of the fit ends when mpiexec does. The CPU time of the ranks tells what it would be where nothing else runs.
+Memory is each rank's PSS, shared pages counted by their share. --json prints one object.
 """
 
 from __future__ import annotations
@@ -42,9 +42,13 @@ def run_rank() -> int:
 
     def timed(loop):
         def run(*arguments, **options):
-            record.write_text(json.dumps({"pid": os.getpid(), "began": time.time()}))
+            told = {"pid": os.getpid(), "began": time.time(), "cpu_before_s": time.process_time()}
+            record.write_text(json.dumps(told))
             with profile or contextlib.nullcontext():
-                return loop(*arguments, **options)
+                result = loop(*arguments, **options)
+            told["cpu_s"] = time.process_time() - told["cpu_before_s"]
+            record.write_text(json.dumps(told))
+            return result
 
         return run
 
@@ -96,10 +100,11 @@ def timed_fit(ini: Path, records: Path, arguments: argparse.Namespace) -> dict:
         ended = time.time()
     if process.returncode not in (0, 5):
         raise SystemExit(f"cpxt-fit ended with {process.returncode}:\n{log.read_text()}")
-    loop = read_records(records)[0]["began"]
+    found = read_records(records)
     return {
-        "start_up_s": loop - began,
-        "fit_s": ended - loop,
+        "start_up_s": found[0]["began"] - began,
+        "fit_s": ended - found[0]["began"],
+        "cpu_s": {str(rank): found[rank]["cpu_s"] for rank in sorted(found)},
         "exit_code": process.returncode,
         "pss_mb": {str(rank): memory[rank] for rank in sorted(memory)},
     }
@@ -186,6 +191,7 @@ def main() -> None:
         f"({result['regions_per_s']:.0f} regions/s); a worker spends {result['workers_fit_s']:.1f} s in fits, "
         f"{result['median_fit_us']:.0f} us in the median one; {result['statuses']}"
     )
+    print("CPU time of the fit [s] by rank: " + ", ".join(f"{rank}: {s:.1f}" for rank, s in result["cpu_s"].items()))
     print("PSS [MB] by rank: " + ", ".join(f"{rank}: {size:.0f}" for rank, size in result["pss_mb"].items()))
     for text in profiles:
         print(text)

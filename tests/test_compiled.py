@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from cpxt_hpc.science.compiled import cache_folder, compiled, source_digest
+from cpxt_hpc.science.compiled import cache_folder, compiled, modules_compiled_in, source_digest
 
 
 def twice(x):
@@ -46,6 +46,19 @@ def test_a_cache_that_others_may_have_filled_is_not_read(tmp_path, monkeypatch, 
     function = compiled(twice)
     assert function(3.0) == 6.0
     assert not list(tmp_path.rglob("*twice*"))
+
+
+def test_constants_that_compiled_functions_import_belong_to_the_digest():
+    sources = {
+        "cpxt_hpc.fitting.loop": "from cpxt_hpc.science.compiled import compiled\nfrom cpxt_hpc.fitting import rows\n",
+        "cpxt_hpc.fitting.other": "from cpxt_hpc.science.compiled import (\n    compiled,\n)\n"
+        "from cpxt_hpc.fitting.places import (\n    FIRST,\n    SECOND,\n)\n",
+        "cpxt_hpc.fitting.rows": "from cpxt_hpc.science.units import EV\nCOUNTS = 0\n",
+        "cpxt_hpc.fitting.places": "FIRST = 1\nSECOND = 2\n",
+        "cpxt_hpc.science.units": "EV = 1.0\n",
+        "cpxt_hpc.fitting.plain": "from cpxt_hpc.fitting.loop import function\n",
+    }
+    assert modules_compiled_in(sources) == sources.keys() - {"cpxt_hpc.fitting.plain"}
 
 
 def test_a_function_that_cannot_be_cached_is_compiled_all_the_same():

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from numba.core import config
 
 REASSOCIATE = frozenset({"reassoc", "contract", "nsz"})
 """Freedom to reorder sums, so that they use vector instructions. NaN and infinity keep their meaning."""
+
+_IMPORT = re.compile(r"^from (cpxt_hpc(?:\.\w+)+) import (\([^)]*\)|.*)$", re.MULTILINE)
 
 
 def compiled(
@@ -103,11 +106,29 @@ def _made_private(folder: Path) -> Path:
 
 @functools.cache
 def source_digest() -> str:
-    """Digest of every module that has compiled functions."""
+    """Digest of every module that has compiled functions, or what these import: constants are compiled in."""
     package = Path(__file__).resolve().parents[1]
+    sources = {
+        f"cpxt_hpc.{path.parent.name}.{path.stem}": path.read_text(encoding="utf-8")
+        for path in [*package.glob("science/*.py"), *package.glob("fitting/*.py")]
+    }
     digest = hashlib.sha256()
-    for path in sorted([*package.glob("science/*.py"), *package.glob("fitting/*.py")]):
-        source = path.read_bytes()
-        if b"science.compiled import" in source:
-            digest.update(path.name.encode() + source)
+    for name in sorted(modules_compiled_in(sources)):
+        digest.update(f"{name}\n{sources[name]}".encode())
     return digest.hexdigest()[:16]
+
+
+def modules_compiled_in(sources: dict[str, str]) -> set[str]:
+    """Names of the modules, of these sources by name, whose change may change a compiled function."""
+    found = {name for name, source in sources.items() if "science.compiled import" in source}
+    waiting = list(found)
+    while waiting:
+        source = sources[waiting.pop()]
+        imported = {module for module, _ in _IMPORT.findall(source)}
+        imported |= {
+            f"{folder}.{name}" for folder, names in _IMPORT.findall(source) for name in re.findall(r"\w+", names)
+        }
+        new = (imported & sources.keys()) - found
+        found |= new
+        waiting += new
+    return found

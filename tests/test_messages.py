@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cpxt_hpc.fitting.results import RESULT_DTYPE, Status, empty_result
-from cpxt_hpc.parallel.messages import Left, Ready, Results, Stop, Work, decode, encode
+from cpxt_hpc.parallel.messages import Alive, Left, Ready, Results, Stop, Work, decode, encode
 
 
-@pytest.mark.parametrize("message", [Ready(), Stop(), Left()])
+@pytest.mark.parametrize("message", [Ready(), Stop(), Left(), Alive()])
 def test_bare_messages_survive_the_way(message):
     assert decode(*encode(message)) == message
 

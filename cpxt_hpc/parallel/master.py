@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cpxt_hpc.parallel.messages import Left, Ready, Results, Stop, Work
+from cpxt_hpc.parallel.messages import Alive, Left, Ready, Results, Stop, Work
 from cpxt_hpc.parallel.progress import Progress
 from cpxt_hpc.parallel.scheduler import Action, Assign, Scheduler
 from cpxt_hpc.parallel.stop import StopRequest
@@ -18,6 +18,9 @@ from cpxt_hpc.parallel.transport import MpiLink
 SILENCE_S = 300.0
 """A worker with work in hand that does not answer for so long is given up; it answers every second while it fits,
 or after its region where one takes longer."""
+
+ALIVE_EVERY_S = 60.0
+"""So often every worker is told that the master lives; see `cpxt_hpc.parallel.worker.SILENCE_S`."""
 
 LEAVE_S = 30.0
 """Time that workers get to leave after an error of the master."""
@@ -46,6 +49,7 @@ def run_master(
     progress: Progress,
     *,
     silence_s: float = SILENCE_S,
+    alive_every_s: float = ALIVE_EVERY_S,
 ) -> tuple[int, ...]:
     """Hand out all work and collect the results, until every worker has left.
 
@@ -56,8 +60,8 @@ def run_master(
     positions : ndarray of int
         Place in the region table of each of the scheduler's tasks.
     sink, stop, progress
-    silence_s : float
-        See `SILENCE_S`.
+    silence_s, alive_every_s : float
+        See `SILENCE_S`, `ALIVE_EVERY_S`.
 
     Returns
     -------
@@ -73,6 +77,7 @@ def run_master(
     heard = dict.fromkeys(scheduler.workers, time.monotonic())
     lost: set[int] = set()
     stopping = False
+    shown_alive = time.monotonic()
     try:
         while not scheduler.finished:
             actions: list[Action] = []
@@ -100,6 +105,10 @@ def run_master(
                 lost.add(worker)
                 actions += scheduler.worker_lost(worker)
             _perform(link, actions, positions)
+            if time.monotonic() - shown_alive > alive_every_s:
+                shown_alive = time.monotonic()
+                for worker in scheduler.workers:
+                    link.send(worker, Alive())
             sink.tick()
             progress.tick()
     except BaseException:

@@ -21,6 +21,7 @@ class Kind(enum.IntEnum):
     RESULTS = 3
     STOP = 4
     LEFT = 5
+    ALIVE = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +56,14 @@ class Left:
     """Worker: nothing more will come from me."""
 
 
-Message = Ready | Work | Results | Stop | Left
+@dataclasses.dataclass(frozen=True)
+class Alive:
+    """Master: I am still here."""
 
-_BARE = {Kind.READY: Ready, Kind.STOP: Stop, Kind.LEFT: Left}
+
+Message = Ready | Work | Results | Stop | Left | Alive
+
+_BARE = {Kind.READY: Ready, Kind.STOP: Stop, Kind.LEFT: Left, Kind.ALIVE: Alive}
 
 
 def encode(message: Message) -> tuple[Kind, bytes]:
@@ -69,6 +75,8 @@ def encode(message: Message) -> tuple[Kind, bytes]:
             return Kind.STOP, b""
         case Left():
             return Kind.LEFT, b""
+        case Alive():
+            return Kind.ALIVE, b""
         case Work(chunk, positions):
             return Kind.WORK, _HEADER.pack(chunk, len(positions)) + np.asarray(positions, "<i4").tobytes()
         case Results(chunk, positions, rows):

@@ -102,9 +102,9 @@ class Scheduler:
         return tuple(self._workers)
 
     def busy(self, worker: int) -> bool:
-        """Whether an answer of this worker is due."""
+        """Whether an answer of this worker is due; one that has not reported yet may still compile, until the end."""
         state = self._workers.get(worker)
-        return state is not None and (bool(state.chunks) or (state.ready and state.released))
+        return state is not None and (bool(state.chunks) or state.released)
 
     def remaining_seconds(self) -> float:
         """Estimated time of the tasks that no worker holds."""

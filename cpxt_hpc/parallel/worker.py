@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cpxt_hpc.errors import ToolError
 from cpxt_hpc.fitting.model import RegionTable
 from cpxt_hpc.fitting.results import RESULT_DTYPE, Status, empty_result
 from cpxt_hpc.parallel.messages import Left, Ready, Results, Stop, Work
@@ -16,6 +17,10 @@ from cpxt_hpc.parallel.transport import MpiLink
 
 ANSWER_EVERY_S = 1.0
 """A chunk of slow fits is answered in parts, so that little is lost and the master sees life."""
+
+SILENCE_S = 900.0
+"""A master that says nothing for so long is dead: some launchers let the workers of a killed rank 0 wait for ever.
+It speaks every minute, but a file system may keep it for longer."""
 
 log = logging.getLogger(__name__)
 
@@ -50,21 +55,37 @@ def fit_region(fitter: Fitter, regions: RegionTable, position: int) -> np.ndarra
         return row
 
 
-def run_worker(link: MpiLink, fitter: Fitter, regions: RegionTable) -> None:
-    """Fit until the master says stop."""
+def run_worker(link: MpiLink, fitter: Fitter, regions: RegionTable, *, silence_s: float = SILENCE_S) -> None:
+    """Fit until the master says stop.
+
+    Raises
+    ------
+    ToolError
+        The master has been silent for ``silence_s``.
+    """
     waiting: collections.deque[Work] = collections.deque()
+    heard = time.monotonic()
     link.send(0, Ready())
     while True:
         received = link.receive(0.0 if waiting else 1.0)
         if received is not None:
+            heard = time.monotonic()
             match received[1]:
                 case Work() as work:
                     waiting.append(work)
                     continue
                 case Stop():
                     break
-        if waiting and _fit_chunk(link, fitter, regions, waiting.popleft(), waiting):
-            break
+        elif time.monotonic() - heard > silence_s:
+            raise ToolError(
+                f"rank 0 has said nothing for {silence_s:.0f} s: it was killed, or its node is lost. "
+                "Run the same command again: it continues."
+            )
+        if waiting:
+            if _fit_chunk(link, fitter, regions, waiting.popleft(), waiting):
+                break
+            # What rank 0 said meanwhile was read there, and a chunk may have taken longer than the silence allowed.
+            heard = time.monotonic()
     link.send(0, Left())
     link.flush(timeout_s=60.0)
 

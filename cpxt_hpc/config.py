@@ -116,8 +116,9 @@ class BackgroundSection:
         choices=("auto", "detector", "ccd"),
     )
     sky: str = setting(
-        "none",
-        doc="fit: what the sky off the cluster has more or less than the blank sky is fitted and added.",
+        "fit",
+        doc="fit: what the sky off the cluster has more or less than the blank sky is fitted and added; where the "
+        "cluster fills the field the blank sky stays as it is. none: never.",
         choices=("none", "fit"),
     )
     systematic: float = setting(

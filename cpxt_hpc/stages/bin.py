@@ -212,7 +212,8 @@ def _needs(context: StageContext) -> list[Path]:
 
 def _makes(context: StageContext) -> list[Path]:
     layout = context.layout
-    sky = [layout.sky_table] if context.config.background.sky == "fit" else []
+    background = context.config.background
+    sky = [layout.sky_table] if background.sky == "fit" and background.source == "blanksky" else []
     return [layout.scale_map, layout.snr_map, layout.commands, *sky, layout.fit_input]
 
 

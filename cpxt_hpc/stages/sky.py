@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpxt_hpc.errors import ConfigError
 from cpxt_hpc.fitting.xspec import evaluate_additive
 from cpxt_hpc.io.images import read_image
 from cpxt_hpc.io.sky_table import SkyRow, write_sky_table
@@ -67,23 +66,18 @@ def fit_sky_background(
     Returns
     -------
     tuple of SkyBackground or None
-        One an observation; None where the setting is ``none``, or nothing off the cluster can be used.
+        One an observation; None where the setting is ``none``, the background is local, or nothing off the cluster
+        can be used.
 
     Raises
     ------
-    ConfigError
-        The background is local: there is no blank sky to correct.
     MissingInput, DataError, ToolError
         A file is missing or does not go with the others; XSPEC fails.
     """
     obsids, settings = context.config.obsids, context.config.background
-    if settings.sky == "none":
+    if settings.sky == "none" or settings.source == "local":
+        # A local background holds the sky of the observation itself.
         return (None,) * len(obsids)
-    if settings.source == "local":
-        raise ConfigError(
-            "[background] sky = fit corrects the blank sky, but source = local takes the sky of the observations "
-            "themselves. Set sky = none."
-        )
     off, full_grid, _ = read_image(context.layout.off_cluster)
     parts = [read_off_cluster(context, obsid, grid, full_grid) for obsid in obsids]
     used = flat_pixels(parts, off > 0, mask, grid, full_grid)

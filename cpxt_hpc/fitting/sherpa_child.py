@@ -28,7 +28,7 @@ from sherpa.optmethods import LevMar, NelderMead
 from sherpa.stats import Chi2DataVar, Chi2Gehrels, Chi2XspecVar, CStat, WStat
 from sherpa.utils.err import EstErr, FitErr
 
-from cpxt_hpc.fitting.xspec_child import ABSORPTION_MODELS, ADDITIVE_MODELS
+from cpxt_hpc.fitting.xspec_child import ABSORPTION_MODELS, ADDITIVE_MODELS, FIXED_PARAMETERS
 
 STATISTICS = {
     "cstat": CStat,
@@ -90,7 +90,7 @@ class Session:
         -------
         dict
             ``statistics`` at the points; or ``values`` by parameter, their ``limits`` (lower, upper; None where not
-            found), ``norms`` of the observations, and ``statistic``.
+            found), ``statistic``, and of each observation the ``norms`` and the ``counts_of_norm_1``.
         """
         absorption, plasmas = self._models(len(request["observations"]))
         data, models = [], []
@@ -103,19 +103,23 @@ class Session:
             models.append(model)
         statistic = STATISTICS[self.configuration["statistic"]]()
         fit = Fit(DataSimulFit("spectra", data), SimulFitModel("model", models), statistic, LevMar())
-        parameters = {"kT": plasmas[0].kT, "norm": plasmas[0].norm, "abundance": plasmas[0].Abundanc,
-                      "nH": absorption.nH}  # fmt: skip
+        parameters = {"kT": plasmas[0].kT, "norm": plasmas[0].norm, "nH": absorption.nH}
+        metals = named(plasmas[0]).get("abundanc")
+        if metals is not None:
+            parameters["abundance"] = metals
         if "points" in request:
             return {"statistics": [statistic_at(fit, parameters, point) for point in request["points"]]}
         counts = sum(net_counts(each) for each in request["observations"])
         find_minimum(fit, models, plasmas, counts)
         # It moves the parameters where it meets a lower minimum.
         limits = confidence_limits(fit, parameters, self.configuration["delta_statistic"])
+        statistic_found = float(fit.calc_stat())
         return {
             "values": {name: float(parameter.val) for name, parameter in parameters.items()},
             "limits": limits,
-            "norms": [float(plasma.norm.val) for plasma in plasmas],
-            "statistic": float(fit.calc_stat()),
+            "statistic": statistic_found,
+            "norms": [float(plasmas[number % len(plasmas)].norm.val) for number in range(len(data))],
+            "counts_of_norm_1": counts_of_norm_1(plasmas, data, models),
         }
 
     def _models(self, n_observations):
@@ -129,15 +133,20 @@ class Session:
         plasmas = []
         for number in range(n_observations if given["norms_per_observation"] else 1):
             plasma = getattr(xspec, ADDITIVE_MODELS[given["plasma"]])(f"plasma{number}")
-            plasma.redshift = given["redshift"]
-            plasma.redshift.frozen = True
+            by_name = named(plasma)
+            fixed = {"redshift": given["redshift"], "abundanc": given["abundance"]}
+            for name, value in {**fixed, **FIXED_PARAMETERS.get(given["plasma"], {})}.items():
+                if name in by_name:
+                    by_name[name].val = value
+                    by_name[name].frozen = True
             if number:
-                plasma.kT, plasma.Abundanc = plasmas[0].kT, plasmas[0].Abundanc
+                for name in ("kt", "abundanc"):
+                    if name in by_name:
+                        by_name[name].link = named(plasmas[0])[name]
             else:
                 plasma.kT.set(val=START_KT_KEV[0], min=given["kt_range"][0], max=given["kt_range"][1])
-                plasma.Abundanc = given["abundance"]
-                plasma.Abundanc.frozen = "abundance" not in given["free"]
                 if "abundance" in given["free"]:
+                    plasma.Abundanc.frozen = False
                     plasma.Abundanc.min, plasma.Abundanc.max = given["abundance_range"]
             plasmas.append(plasma)
         return absorption, plasmas
@@ -152,18 +161,30 @@ class Session:
         pha = DataPHA(f"spectrum{each['position']}", channel, each["counts"], exposure=longest, areascal=part)
         area = DataARF("area", matrix.energ_lo, matrix.energ_hi, each["area_cm2"])
         pha.set_response(area, matrix)
-        if self.configuration["statistic"] != "cstat":
+        statistic = self.configuration["statistic"]
+        if statistic == "chi2datavar":
+            # Sherpa's statistic takes an error of 0 for 1, but its fit refuses it.
+            empty = (each["counts"] == 0) & (each["blank_counts"] == 0)
+            pha.staterror = np.where(empty, 1.0, np.sqrt(each["counts"]))
+        if statistic != "cstat" and np.all(each["blank_scale"] > 0.0):
             background = DataPHA(
                 "background", channel, each["blank_counts"], exposure=longest, areascal=part,
                 backscal=1.0 / each["blank_scale"],
             )  # fmt: skip
+            if statistic == "chi2datavar":
+                background.staterror = np.sqrt(each["blank_counts"])
             background.set_response(area, matrix)
             pha.backscal = np.ones(n_channels)
             pha.set_background(background)
-            if self.configuration["statistic"].startswith("chi2"):
+            if statistic != "wstat":
                 pha.subtract()
         pha.set_analysis("channel")
         return pha
+
+
+def named(model):
+    """Parameters of a model by their names in lower case."""
+    return {parameter.name.lower(): parameter for parameter in model.pars}
 
 
 def sherpa_matrix(response):
@@ -198,6 +219,16 @@ def net_counts(each):
     """Counts of a spectrum above its background."""
     background = each["background"] if len(each["background"]) else each["blank_counts"] * each["blank_scale"]
     return float(np.sum(each["counts"]) - np.sum(background))
+
+
+def counts_of_norm_1(plasmas, data, models):
+    """Source counts that each spectrum would have with a norm of 1; the norms are 1 afterwards."""
+    sums = []
+    for norm in (0.0, 1.0):
+        for plasma in plasmas:
+            plasma.norm = norm
+        sums.append([float(np.sum(each.eval_model(model))) for each, model in zip(data, models, strict=True)])
+    return [of_one - of_none for of_none, of_one in zip(*sums, strict=True)]
 
 
 def statistic_at(fit, parameters, point):

@@ -74,15 +74,16 @@ class SherpaResult:
         ``kT`` [keV], ``norm``, ``abundance``, ``nH`` [10^22 cm^-2] at the minimum, frozen ones included.
     limits : dict of str to (float or None, float or None)
         Lower and upper limit of each free parameter; None where none was found.
-    norms : tuple of float
-        Norm of each observation where they have their own, else the one norm.
     statistic : float
+    norms, counts_of_norm_1 : tuple of float
+        Of each observation: its norm, and the source counts that it would have with a norm of 1.
     """
 
     values: dict[str, float]
     limits: dict[str, tuple[float | None, float | None]]
-    norms: tuple[float, ...]
     statistic: float
+    norms: tuple[float, ...]
+    counts_of_norm_1: tuple[float, ...]
 
 
 def xspec_model(fit_input: FitInput, apec_root: str = "") -> XspecModel:
@@ -177,6 +178,11 @@ class SherpaEngine:
         with contextlib.suppress(Exception):
             self.close()
 
+    @property
+    def child_pid(self) -> int | None:
+        """Process number of the child; None after one has failed, until the next fit."""
+        return None if self._child is None else self._child.pid
+
     def close(self) -> None:
         """End the child process."""
         if self._link is not None:
@@ -199,7 +205,13 @@ class SherpaEngine:
             A new child process does not start.
         """
         answer = self._ask({"observations": self._observations(spectra)})
-        return SherpaResult(answer["values"], answer["limits"], tuple(answer["norms"]), answer["statistic"])
+        return SherpaResult(
+            answer["values"],
+            answer["limits"],
+            answer["statistic"],
+            tuple(answer["norms"]),
+            tuple(answer["counts_of_norm_1"]),
+        )
 
     def statistics(self, spectra: RegionSpectra, points: Sequence[Mapping[str, float]]) -> np.ndarray:
         """Sherpa's statistic of spectra at given values of the parameters, those of `SherpaResult.values`.

@@ -6,18 +6,12 @@ from scipy.optimize import brentq, minimize_scalar
 from synthetic import background_templates, made_up_nodes, temperature_nodes
 
 from cpxt_hpc.fitting.limits import fit_kt_norm
-from cpxt_hpc.fitting.statistics import (
-    prepare_chi2gehrels,
-    prepare_cstat,
-    statistic_derivatives,
-    statistic_value,
-)
+from cpxt_hpc.fitting.statistics import STATISTICS, prepare, statistic_derivatives, statistic_value
 
 N_CHANNELS = 60
 KT = temperature_nodes()
 NODES = made_up_nodes(N_CHANNELS)
 RATES = NODES[0] + 0.3 * (NODES[1] - NODES[0])
-ONE_SECOND = np.ones(N_CHANNELS)
 TEMPLATE = background_templates(N_CHANNELS)[0]
 SCALE = 0.2
 
@@ -38,7 +32,34 @@ def simulated(kt, counts, background_share, seed):
 
 def cstat(counts, expected):
     logs = np.where(counts > 0, counts * np.log(np.maximum(counts, 1e-300) / expected), 0.0)
-    return 2.0 * np.sum(expected - counts + logs)
+    return 2.0 * np.sum(expected - counts + logs, axis=-1)
+
+
+def wstat(counts, blank, ratio, model):
+    """Both likelihoods at the background that fits best, a root of a quadratic equation: XSPEC's manual, appendix B."""
+    c = 1.0 + ratio
+    e = c * model - counts - blank
+    root = np.sqrt(e**2 + 4.0 * c * blank * model)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fitted = np.where(e > 0, 2.0 * blank * model / (root + e), (root - e) / (2.0 * c))
+        # A channel without counts and without source has expected counts of 0 and adds nothing.
+        return cstat(counts, np.maximum(model + fitted, 1e-300)) + cstat(blank, np.maximum(ratio * fitted, 1e-300))
+
+
+def variance(statistic, counts, blank, scale):
+    if statistic == "chi2gehrels":
+        return (1 + np.sqrt(counts + 0.75)) ** 2 + (scale * (1 + np.sqrt(blank + 0.75))) ** 2
+    plain = counts + scale**2 * blank
+    return np.where(plain > 0, plain, 1.0 if statistic == "chi2datavar" else min(1.0, scale**2))
+
+
+def prepared(statistic, counts, background, blank, rates=RATES):
+    scale, exposure = np.full(len(counts), SCALE), np.ones(len(counts))
+    return prepare(STATISTICS[statistic], counts, background, blank, scale, rates, exposure)
+
+
+def cstat_spectra(counts, background, rates=RATES):
+    return prepared("cstat", counts, background, counts, rates)
 
 
 class Case:
@@ -47,33 +68,29 @@ class Case:
     def __init__(self, statistic, kt, counts, background_share, seed):
         self.counts, self.background, self.blank = simulated(kt, counts, background_share, seed)
         self.statistic = statistic
-        if statistic == "cstat":
-            self.spectra = prepare_cstat(self.counts, self.background, RATES, ONE_SECOND)
-        else:
-            scale = np.full(N_CHANNELS, SCALE)
-            self.spectra = prepare_chi2gehrels(self.counts, self.blank, scale, RATES, ONE_SECOND)
-            self.net = self.counts - SCALE * self.blank
-            self.variance = (1 + np.sqrt(self.counts + 0.75)) ** 2
-            self.variance += (SCALE * (1 + np.sqrt(self.blank + 0.75))) ** 2
+        self.spectra = prepared(statistic, self.counts, self.background, self.blank)
 
-    def value(self, kt, norm):
-        model = norm * folded(kt)
+    def of_model(self, model):
+        """The statistic of models, shape (..., n_channels)."""
         if self.statistic == "cstat":
             return cstat(self.counts, self.background + model)
-        return np.sum((self.net - model) ** 2 / self.variance)
+        if self.statistic == "wstat":
+            return wstat(self.counts, self.blank, 1.0 / SCALE, model)
+        residual = self.counts - SCALE * self.blank - model
+        return np.sum(residual**2 / variance(self.statistic, self.counts, self.blank, SCALE), axis=-1)
+
+    def value(self, kt, norm):
+        return self.of_model(norm * folded(kt))
 
     def kt_profile(self, kt):
         """Statistic and norm at the best norm for kT."""
         shape = folded(kt)
         scale = self.counts.sum() / shape.sum()
-
-        def value(part):
-            if self.statistic == "cstat":
-                return cstat(self.counts, self.background + part * scale * shape)
-            return np.sum((self.net - part * scale * shape) ** 2 / self.variance)
-
-        found = minimize_scalar(value, bounds=(0.0, 3.0), method="bounded", options={"xatol": 1e-9})
-        return min((found.fun, found.x * scale), (value(0.0), 0.0))
+        found = minimize_scalar(
+            lambda part: self.of_model(part * scale * shape),
+            bounds=(0.0, 3.0), method="bounded", options={"xatol": 1e-9},
+        )  # fmt: skip
+        return min((found.fun, found.x * scale), (self.of_model(0.0 * shape), 0.0))
 
 
 CASES = [
@@ -85,6 +102,12 @@ CASES = [
     ("cstat", 3.0, 12, 0.2, 6),
     ("chi2gehrels", 6.0, 1000, 0.1, 7),
     ("chi2gehrels", 2.0, 400, 0.4, 8),
+    ("chi2datavar", 4.0, 1500, 0.2, 9),
+    ("chi2xspecvar", 7.0, 700, 0.1, 10),
+    ("wstat", 6.0, 1000, 0.1, 11),
+    ("wstat", 2.0, 300, 0.5, 12),
+    ("wstat", 9.0, 20, 0.3, 13),
+    ("wstat", 4.0, 20000, 0.3, 14),
 ]
 
 
@@ -106,10 +129,11 @@ def crossings(case, grid, profile, level, best, refine):
     return places
 
 
+@pytest.mark.parametrize("level", [1.0, 2.706])
 @pytest.mark.parametrize("arguments", CASES)
-def test_minimum_and_kt_limits_are_those_of_a_dense_scan(arguments):
+def test_minimum_and_kt_limits_are_those_of_a_dense_scan(arguments, level):
     case = Case(*arguments)
-    kt, kt_lo, kt_hi, norm, _, _, stat, _, _ = fit_kt_norm(case.spectra, KT)
+    kt, kt_lo, kt_hi, norm, _, _, stat, _, _ = fit_kt_norm(case.spectra, KT, level)
     grid = np.unique(np.concatenate([KT, np.geomspace(KT[0], KT[-1], 500)]))
     profile = np.array([case.kt_profile(x)[0] for x in grid])
     # The scan can only be worse than the true minimum, by what a grid step of 1.3 % and its 1-D search miss.
@@ -118,7 +142,7 @@ def test_minimum_and_kt_limits_are_those_of_a_dense_scan(arguments):
     near = case.kt_profile(kt)
     assert near[0] == pytest.approx(stat, abs=1e-8)
     assert near[1] == pytest.approx(norm, rel=1e-5)
-    lower, upper = crossings(case, grid, profile, stat + 1.0, kt, lambda x: case.kt_profile(x)[0])
+    lower, upper = crossings(case, grid, profile, stat + level, kt, lambda x: case.kt_profile(x)[0])
     # brentq's tolerance is 2e-12; the scan's inner search leaves 1e-8 in the statistic.
     assert kt_lo == pytest.approx(lower, rel=1e-6)
     assert kt_hi == pytest.approx(upper, rel=1e-6)
@@ -132,14 +156,7 @@ def test_norm_limits_are_those_of_a_dense_scan(arguments):
     shapes = np.array([folded(t) for t in temperatures])
 
     def norm_profile(trial):
-        if case.statistic == "cstat":
-            expected = case.background + trial * shapes
-            values = 2.0 * (expected.sum(axis=1) - case.counts.sum())
-            filled = case.counts > 0
-            logs = np.log(case.counts[filled] / expected[:, filled])
-            values = values + 2.0 * logs @ case.counts[filled]
-        else:
-            values = np.sum((case.net - trial * shapes) ** 2 / case.variance, axis=1)
+        values = case.of_model(trial * shapes)
         i = int(np.argmin(values))
         low, high = temperatures[max(i - 1, 0)], temperatures[min(i + 1, len(temperatures) - 1)]
         found = minimize_scalar(
@@ -155,11 +172,12 @@ def test_norm_limits_are_those_of_a_dense_scan(arguments):
     assert norm_hi == pytest.approx(upper, rel=1e-5)
 
 
-def test_no_point_of_a_random_cloud_is_below_the_minimum():
+@pytest.mark.parametrize("statistic", ["cstat", "wstat", "chi2gehrels"])
+def test_no_point_of_a_random_cloud_is_below_the_minimum(statistic):
     rng = np.random.default_rng(11)
     for seed in range(30):
         counts, share = float(rng.choice([5, 30, 200, 1500])), float(rng.choice([0.05, 0.5, 0.9]))
-        case = Case("cstat", float(rng.uniform(0.3, 15.0)), counts, share, seed)
+        case = Case(statistic, float(rng.uniform(0.3, 15.0)), counts, share, seed)
         kt, *_, best, _, _ = fit_kt_norm(case.spectra, KT)
         k = 0 if np.isnan(kt) else int(np.clip(np.searchsorted(KT, kt) - 1, 0, len(KT) - 2))
         for _ in range(300):
@@ -169,7 +187,7 @@ def test_no_point_of_a_random_cloud_is_below_the_minimum():
             assert statistic_value(case.spectra, trial, scale * (1 - u), scale * u) >= best - 1e-10
 
 
-@pytest.mark.parametrize("statistic", ["cstat", "chi2gehrels"])
+@pytest.mark.parametrize("statistic", STATISTICS)
 def test_derivatives_are_those_of_the_statistic(statistic):
     case = Case(statistic, 4.0, 800, 0.2, 21)
     k, a, b = 15, 6.0, 9.0
@@ -195,7 +213,7 @@ def test_derivatives_are_those_of_the_statistic(statistic):
 def test_a_spectrum_equal_to_the_model_gives_its_temperature_and_norm_back():
     for kt, norm in ((0.7, 30.0), (KT[12], 8.0), (7.3, 10.0)):
         background = 20.0 * TEMPLATE
-        spectra = prepare_cstat(norm * folded(kt) + background, background, RATES, ONE_SECOND)
+        spectra = cstat_spectra(norm * folded(kt) + background, background)
         found = fit_kt_norm(spectra, KT)
         # The statistic is 0 there and flat: half of the digits remain in the parameters.
         assert found[0] == pytest.approx(kt, rel=1e-7)
@@ -205,7 +223,7 @@ def test_a_spectrum_equal_to_the_model_gives_its_temperature_and_norm_back():
 
 def test_without_counts_the_norm_is_zero_and_the_temperature_unknown():
     background = 20.0 * TEMPLATE
-    spectra = prepare_cstat(np.zeros(N_CHANNELS), background, RATES, ONE_SECOND)
+    spectra = cstat_spectra(np.zeros(N_CHANNELS), background)
     kt, kt_lo, kt_hi, norm, norm_lo, norm_hi, stat, lower_found, upper_found = fit_kt_norm(spectra, KT)
     assert np.isnan(kt)
     assert (kt_lo, kt_hi) == (KT[0], KT[-1])
@@ -219,7 +237,7 @@ def test_without_counts_the_norm_is_zero_and_the_temperature_unknown():
 
 def test_less_than_the_background_gives_no_source():
     background = 200.0 * TEMPLATE
-    spectra = prepare_cstat(np.floor(background * 0.7), background, RATES, ONE_SECOND)
+    spectra = cstat_spectra(np.floor(background * 0.7), background)
     kt, _, _, norm, norm_lo, norm_hi, _, lower_found, upper_found = fit_kt_norm(spectra, KT)
     assert np.isnan(kt)
     assert norm == norm_lo == 0.0
@@ -231,7 +249,7 @@ def test_less_than_the_background_gives_no_source():
 def test_a_best_fit_at_the_last_node_is_found_there():
     hotter = RATES[-1] + 0.5 * (RATES[-1] - RATES[-2] * RATES[-1].sum() / RATES[-2].sum())
     counts = 4000.0 * np.maximum(hotter, 0.0) / hotter.sum()
-    found = fit_kt_norm(prepare_cstat(counts, np.full(N_CHANNELS, 1e-3), RATES, ONE_SECOND), KT)
+    found = fit_kt_norm(cstat_spectra(counts, np.full(N_CHANNELS, 1e-3)), KT)
     assert found[0] == found[2] == KT[-1]
     assert found[1] < KT[-1]
     assert found[7]
@@ -245,10 +263,10 @@ def test_channels_without_background_and_source_do_not_break_the_fit():
     background[40:] = 0.0
     counts = np.floor(8.0 * folded(5.0, rates) + background)
     counts[50] = 1.0  # an impossible event
-    found = fit_kt_norm(prepare_cstat(counts, background, rates, ONE_SECOND), KT)
+    found = fit_kt_norm(cstat_spectra(counts, background, rates), KT)
     assert np.isfinite(found[:7]).all()
     counts[50] = 0.0
-    plain = fit_kt_norm(prepare_cstat(counts, background, rates, ONE_SECOND), KT)
+    plain = fit_kt_norm(cstat_spectra(counts, background, rates), KT)
     # Its expected count is Sherpa's 1e-25: it adds a constant to the statistic and moves nothing.
     assert found[6] - plain[6] == pytest.approx(2.0 * (-1.0 + np.log(1e25)), rel=1e-9)
     assert found[:6] == pytest.approx(plain[:6], rel=1e-7)

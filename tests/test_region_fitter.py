@@ -5,8 +5,7 @@ import pytest
 from synthetic import make_fit_input, temperature_nodes
 
 from cpxt_hpc.fitting.regions import RegionFitter
-from cpxt_hpc.fitting.results import Status
-from cpxt_hpc.fitting.spectrum_fit import kt_status
+from cpxt_hpc.fitting.results import Status, kt_status
 
 
 def untimed(row):
@@ -191,7 +190,7 @@ def test_an_empty_pixel_set_has_no_exposure(fitter):
 
 
 def test_an_unknown_statistic_is_refused(fit_input):
-    with pytest.raises(ValueError, match="'chi3' is unknown: choose one of cstat, chi2gehrels"):
+    with pytest.raises(ValueError, match="'chi3' is unknown: choose one of cstat, wstat, chi2gehrels"):
         RegionFitter(fit_input, statistic="chi3")
 
 

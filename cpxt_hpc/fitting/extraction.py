@@ -29,13 +29,18 @@ class RegionExtractor:
     ----------
     start : ndarray of int64, shape (n_observations + 1,)
         Where the channels (bins, where grouped) of each observation start.
+    nh_column : int
+        Place of the frozen hydrogen column among those folded.
     """
 
     def __init__(self, fit_input: FitInput, settings: FitSettings) -> None:
         self.settings = settings
         self._nx = int(fit_input.grid.nx)
         self._observations = [_packed(o, settings.bin_channels) for o in fit_input.observations]
-        self._nodes = [fitted_nodes(o.nodes, fit_input.abundance, settings) for o in fit_input.observations]
+        self.nh_column = frozen_column(fit_input)
+        self._nodes = [
+            fitted_nodes(o.nodes, fit_input.abundance, settings, self.nh_column) for o in fit_input.observations
+        ]
         self._bins = [bin_starts(o.nodes.shape[-1], settings.bin_channels) for o in fit_input.observations]
         self.start = np.cumsum([0, *(nodes.shape[-1] for nodes in self._nodes)])
         self._channels = [slice(int(a), int(b)) for a, b in itertools.pairwise(self.start)]
@@ -124,9 +129,17 @@ def bin_starts(n_channels: int, bin_channels: int) -> np.ndarray:
     return np.arange(0, n_channels, bin_channels)
 
 
-def fitted_nodes(nodes: np.ndarray, abundance: float, settings: FitSettings) -> np.ndarray:
+def frozen_column(fit_input: FitInput) -> int:
+    """Place of the frozen hydrogen column among those at which the model was folded."""
+    columns = np.asarray(fit_input.nh_nodes_1e22)
+    return int(np.argmin(np.abs(columns - float(fit_input.settings.get("nH_1e22", columns[0])))))
+
+
+def fitted_nodes(nodes: np.ndarray, abundance: float, settings: FitSettings, nh_column: int = 0) -> np.ndarray:
     """Nodes in the bins of the fit, shape (n_responses, n_nh, n_abundances, n_nodes, n_bins)."""
-    if not settings.n_more_free:
+    if not settings.free_nh:
+        nodes = nodes[:, nh_column : nh_column + 1]
+    if not settings.free_engine:
         # Exact: the plasma models are linear in the abundance.
         nodes = nodes[:, :, :1] + abundance * (nodes[:, :, 1:] - nodes[:, :, :1])
     if settings.bin_channels > 1:

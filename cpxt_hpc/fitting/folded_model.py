@@ -8,8 +8,11 @@ from scipy.optimize import brentq
 from cpxt_hpc.fitting.free_nh import column_weights
 from cpxt_hpc.fitting.region_spectra import RegionSpectra
 from cpxt_hpc.fitting.settings import FitSettings
-from cpxt_hpc.fitting.spectrum_fit import SpectralModel
+from cpxt_hpc.fitting.spectral_model import SpectralModel
 from cpxt_hpc.fitting.statistics import STATISTICS, prepare, statistic_derivatives
+
+NH_STEP_1E22 = 1e-3
+"""Step for the derivative in the hydrogen column."""
 
 
 def rates_at(
@@ -65,6 +68,39 @@ def expected_source(spectra: RegionSpectra, model: SpectralModel, settings: FitS
     return expected
 
 
+def gradients_at(
+    spectra: RegionSpectra, model: SpectralModel, settings: FitSettings, row: np.ndarray, source: np.ndarray
+) -> np.ndarray:
+    """Derivatives of the expected source counts at the best values of a row.
+
+    Parameters
+    ----------
+    spectra, model, settings, row
+        As for `expected_source`, whose result is `source`.
+
+    Returns
+    -------
+    ndarray of float64, shape (2 to 4, n_channels)
+        In kT [1/keV], norm, and what is free of abundance and nH.
+    """
+    best = _best_rates(spectra, model, row)
+    amplitude = np.divide(source, best, out=np.zeros(len(source)), where=best > 0.0)
+    values = {"kt_kev": float(row["kT"]), "abundance": float(row["abundance"]), "nh_1e22": float(row["nH"])}
+    steps = [("kt_kev", *_interval(model.kt_nodes_kev, values["kt_kev"]))]
+    if settings.free_abundance:
+        steps.append(("abundance", 0.0, 1.0))
+    if settings.free_nh:
+        nh = values["nh_1e22"]
+        low, high = model.nh_nodes_1e22[[0, -1]]
+        steps.append(("nh_1e22", max(low, nh - NH_STEP_1E22), min(high, nh + NH_STEP_1E22)))
+    rows = [
+        (rates_at(spectra, model, **{**values, name: end}) - rates_at(spectra, model, **{**values, name: begin}))
+        * amplitude / (end - begin)
+        for name, begin, end in steps
+    ]  # fmt: skip
+    return np.array([rows[0], best * spectra.exposure, *rows[1:]])
+
+
 def has_model(row: np.ndarray) -> bool:
     """Whether a row holds a source at all."""
     return bool(row["norm"] > 0.0 and np.isfinite(row["kT"]))
@@ -98,6 +134,12 @@ def _own_norm(spectra: RegionSpectra, settings: FitSettings, rates: np.ndarray, 
 
 def _channels(spectra: RegionSpectra, position: int) -> slice:
     return slice(int(spectra.start[position]), int(spectra.start[position + 1]))
+
+
+def _interval(nodes: np.ndarray, value: float) -> tuple[float, float]:
+    """The neighbouring nodes about a value."""
+    k = int(np.clip(np.searchsorted(nodes, value) - 1, 0, len(nodes) - 2))
+    return float(nodes[k]), float(nodes[k + 1])
 
 
 def _between(nodes: np.ndarray, value: float, of_nodes: np.ndarray) -> np.ndarray:

@@ -1,34 +1,46 @@
-"""Limits of kT and norm: where the profile of the statistic has risen by 1 above its minimum.
+"""Limits of kT and norm: where the profile of the statistic has risen by a given amount above its minimum.
 
-The profile of a parameter is the statistic minimised over the other one. A limit is its first crossing of minimum + 1
-on the way outwards from the best fit. Convexity makes that safe: within an interval of temperature the part of the
-profile below a level is connected, so looking at the nodes misses no crossing.
+The profile of a parameter is the statistic minimised over the other one. A limit is its first crossing of minimum +
+`delta_statistic` on the way outwards from the best fit. Convexity makes that safe: within an interval of temperature
+the part of the profile below a level is connected, so looking at the nodes misses no crossing.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from cpxt_hpc.fitting.exact import CONVERGED, DELTA_STATISTIC, MAX_STEPS, Minima, find_minima
-from cpxt_hpc.fitting.statistics import Spectra, derivatives, value, weigh
+from cpxt_hpc.fitting.chi2 import Chi2Spectra
+from cpxt_hpc.fitting.exact import MAX_STEPS, Minima, best_part, find_minima, ray_minimum
+from cpxt_hpc.fitting.filled import Slopes, Work, slopes, value
+from cpxt_hpc.fitting.quadratic import fit_chi2
+from cpxt_hpc.fitting.ranges import connected_range, kt_at
+from cpxt_hpc.fitting.statistics import Spectra
 from cpxt_hpc.science.compiled import compiled
 
-LAST_STEP = 1e-6
+LAST_STEP = 1e-4
 """The step towards a limit from where the root of the rise is off by less than this is the last: its error is of the
 order of the square."""
+OTHER_CONVERGED = 1e-6
+"""Squared decrement of the other parameter below which what is left of the rise is known well enough."""
 SETTLED = 1e-2
 """Squared decrement of the other parameter from which on both parameters step at once."""
+JOINT_STEPS = 30
+"""From then on a limit is sought with the other parameter at its best at every place: safe, but slower."""
+NO_DOUBT = 16.0
+"""A rise at norm 0, by the curvature at the minimum, of this many times the level leaves no need to look there."""
 
 
-@compiled
-def fit_kt_norm(spectra: Spectra, kt_nodes: np.ndarray) -> tuple:
+def fit_kt_norm(spectra: Spectra, kt_nodes: np.ndarray, delta_statistic: float = 1.0) -> tuple:
     """Best kT and norm of a region, with their limits.
 
     Parameters
     ----------
     spectra : Spectra
+        With at least two nodes.
     kt_nodes : ndarray of float64, shape (n_nodes,)
         Temperatures of the nodes [keV].
+    delta_statistic : float
+        Rise of the statistic at the limits: 1 for 68 %, 2.706 for 90 % of one parameter of interest.
 
     Returns
     -------
@@ -40,41 +52,52 @@ def fit_kt_norm(spectra: Spectra, kt_nodes: np.ndarray) -> tuple:
     lower_found, upper_found : bool
         The limits of kT lie inside the range of the nodes.
     """
-    minima = find_minima(spectra)
-    k = np.argmin(minima.value)
+    fit = fit_chi2 if isinstance(spectra, Chi2Spectra) else fit_poisson
+    return fit(spectra, kt_nodes, float(delta_statistic))
+
+
+@compiled
+def fit_poisson(spectra: Spectra, kt_nodes: np.ndarray, delta_statistic: float) -> tuple:
+    """Best kT and norm of a region, with their limits, for cstat and wstat; see `fit_kt_norm`."""
+    filled, minima, k = find_minima(spectra, delta_statistic)
     norm = minima.a[k] + minima.b[k]
-    norm_lo, norm_hi = norm_limits(spectra, minima, k)
+    norm_lo, norm_hi = norm_limits(filled.work, minima, k, delta_statistic)
     if not norm > 0.0:
         return np.nan, kt_nodes[0], kt_nodes[-1], norm, norm_lo, norm_hi, minima.value[k], False, False
     u = minima.b[k] / norm
     limits, found = np.empty(2), np.empty(2, dtype=np.bool_)
     for side in range(2):
-        k_side, u_side, found[side] = kt_limit(spectra, minima, k, u, 2 * side - 1)
-        limits[side] = _kt_at(kt_nodes, k_side, u_side)
-    kt = _kt_at(kt_nodes, k, u)
+        k_side, u_side, found[side] = kt_limit(filled.work, minima, k, u, 2 * side - 1, delta_statistic)
+        limits[side] = kt_at(kt_nodes, k_side, u_side)
+    kt = kt_at(kt_nodes, k, u)
     return kt, limits[0], limits[1], norm, norm_lo, norm_hi, minima.value[k], found[0], found[1]
 
 
 @compiled(part=True)
-def _kt_at(kt_nodes, k, u):
-    if u == 1.0:
-        return kt_nodes[k + 1]
-    return kt_nodes[k] + u * (kt_nodes[k + 1] - kt_nodes[k])
+def _curvatures(at: Slopes, norm: float, u: float) -> tuple[float, float, float]:
+    """Second derivatives in (norm, norm), (norm, u) and (u, u), where u is the part of the norm in node k + 1."""
+    by_norm = (1.0 - u) * (1.0 - u) * at.aa + 2.0 * u * (1.0 - u) * at.ab + u * u * at.bb
+    mixed = at.b - at.a + norm * (u * at.bb + (1.0 - 2.0 * u) * at.ab - (1.0 - u) * at.aa)
+    return by_norm, mixed, norm * norm * (at.aa - 2.0 * at.ab + at.bb)
 
 
 @compiled(part=True)
-def kt_limit(spectra: Spectra, minima: Minima, k: int, u: float, direction: int) -> tuple[int, float, bool]:
+def kt_limit(
+    work: Work, minima: Minima, k: int, u: float, direction: int, delta_statistic: float
+) -> tuple[int, float, bool]:
     """Walk from the best fit to where the profile of kT crosses the level.
 
     Parameters
     ----------
-    spectra : Spectra
+    work : Work
     minima : Minima
-        Of these spectra.
+        Of these.
     k, u : int, float
         Interval of the best fit and part of its norm that is in node k + 1.
     direction : int
         1: to higher kT; -1: to lower.
+    delta_statistic : float
+        Height of the level above the minimum.
 
     Returns
     -------
@@ -86,112 +109,193 @@ def kt_limit(spectra: Spectra, minima: Minima, k: int, u: float, direction: int)
     best = minima.value[k]
     ahead = 1 if direction > 0 else 0
     inner, inner_value, inner_norm = u, best, minima.a[k] + minima.b[k]
-    while minima.node_value[k + ahead] <= best + DELTA_STATISTIC:
-        inner, inner_value, inner_norm = 1.0 - ahead, minima.node_value[k + ahead], minima.node_norm[k + ahead]
+    norm_slope = root_slope = 0.0
+    if 0.0 < u < 1.0:
+        by_norm, mixed, by_u = _curvatures(slopes(work, k, k + 1, minima.a[k], minima.b[k]), inner_norm, u)
+        if by_norm > 0.0 and by_u * by_norm > mixed * mixed:
+            norm_slope = -mixed / by_norm
+            root_slope = np.sqrt(0.5 * (by_u + mixed * norm_slope))
+    while minima.node_value[k + ahead] <= best + delta_statistic:
+        node = k + ahead
+        inner, inner_value, inner_norm = 1.0 - ahead, minima.node_value[node], minima.node_norm[node]
+        norm_slope = root_slope = 0.0
         if not 0 <= k + direction < len(minima.value):
             return k, float(ahead), False
         k += direction
-    outer = float(ahead)
-    rise_inner, rise_outer = _rise(inner_value, best), _rise(minima.node_value[k + ahead], best)
-    part = rise_inner / (rise_inner - rise_outer)
-    norm = inner_norm + part * (minima.node_norm[k + ahead] - inner_norm)
-    return k, _crossing(spectra, k, inner, outer, inner + part * (outer - inner), norm, np.inf, best), True
+        if inner_value > best:
+            uphill = minima.slope_up[node] if direction > 0 else minima.slope_down[node]
+            root_slope = 0.5 * inner_norm * uphill / np.sqrt(inner_value - best)
+    outer, node = float(ahead), k + ahead
+    outer_norm = minima.node_norm[node]
+    uphill = -outer_norm * (minima.slope_down[node] if direction > 0 else minima.slope_up[node])
+    part = _part_of_the_way(
+        np.sqrt(max(inner_value - best, 0.0)),
+        root_slope,
+        np.sqrt(minima.node_value[node] - best),
+        0.5 * uphill / np.sqrt(minima.node_value[node] - best),
+        abs(outer - inner),
+        np.sqrt(delta_statistic),
+    )
+    way = part * (outer - inner)
+    straight = inner_norm + part * (outer_norm - inner_norm)
+    bend = (norm_slope * (outer - inner) - (outer_norm - inner_norm)) * part * (1.0 - part)
+    norm = straight + bend if norm_slope != 0.0 else straight
+    return k, _crossing(work, k, inner, outer, inner + way, norm, np.inf, best, delta_statistic), True
 
 
 @compiled(part=True)
-def norm_limits(spectra: Spectra, minima: Minima, k_best: int) -> tuple[float, float]:
+def _part_of_the_way(root_inner, slope_inner, root_outer, slope_outer, distance, root):
+    """Guess of where the root of the rise has a value: Hermite's interpolation of the place as a function of it."""
+    span = root_outer - root_inner
+    t = (root - root_inner) / span
+    if not (slope_inner > 0.0 and slope_outer > 0.0):
+        return min(max(t, 0.01), 0.99)
+    first, second = span / (slope_inner * distance), span / (slope_outer * distance)
+    part = t * t * (3.0 - 2.0 * t) + first * t * (1.0 - t) * (1.0 - t) - second * t * t * (1.0 - t)
+    return part if 0.0 < part < 1.0 else min(max(t, 0.01), 0.99)
+
+
+@compiled(part=True)
+def norm_limits(work: Work, minima: Minima, k_best: int, delta_statistic: float) -> tuple[float, float]:
     """Lower and upper limit of the norm, kT profiled over the whole range.
 
     Every interval of temperature allows one range of norms below the level. The limits are the ends of the connected
     union of these ranges that holds the best fit. The lower limit is 0 where no source at all is allowed.
     """
-    n_intervals = len(minima.value)
     best = minima.value[k_best]
-    level = best + DELTA_STATISTIC
-    weigh(spectra, k_best, k_best, 0.0, 0.0)
-    zero_allowed = value(spectra, k_best, k_best, 0.0, 0.0) <= level
-    low, high = np.full(n_intervals, np.nan), np.full(n_intervals, np.nan)
-    for k in range(n_intervals):
-        if minima.value[k] <= level:
-            norm = minima.a[k] + minima.b[k]
-            u = minima.b[k] / norm if norm > 0.0 else 0.0
-            step = _norm_step(spectra, k, minima.a[k], minima.b[k], level - minima.value[k])
-            high[k] = _crossing(spectra, k, norm, np.inf, norm + step, u, 1.0, best)
+    level = best + delta_statistic
+    norm, u, step, turn, zero_rise = _norm_step(work, minima, k_best, delta_statistic)
+    zero_allowed = False
+    if not zero_rise > NO_DOUBT * delta_statistic:
+        at = slopes(work, k_best, k_best + 1, 0.0, 0.0)
+        zero_allowed = value(work, k_best, k_best + 1, 0.0, 0.0, at) <= level
+    highest = _crossing(work, k_best, norm, np.inf, norm + step, _within(u + step * turn), 1.0, best, delta_statistic)
+    lowest = 0.0
+    if not zero_allowed:
+        start = max(norm - step, 0.5 * norm)
+        guess = _within(u + (start - norm) * turn)
+        lowest = _crossing(work, k_best, norm, 0.0, start, guess, 1.0, best, delta_statistic)
+    first = last = k_best
+    for direction in (1, -1):
+        k = k_best + direction
+        shared = max(k, k - direction)
+        while 0 <= k < len(minima.value) and minima.node_value[shared] <= level:
+            lowest, highest = _widen(work, minima, k, shared, lowest, highest, best, delta_statistic)
+            first, last = min(first, k), max(last, k)
+            k += direction
+            shared += direction
+    low, high = np.full(len(minima.value), np.nan), np.full(len(minima.value), np.nan)
+    for k in range(len(minima.value)):
+        if minima.value[k] <= level and not first <= k <= last:
+            norm, u, step, turn, _ = _norm_step(work, minima, k, level - minima.value[k])
+            high[k] = _crossing(work, k, norm, np.inf, norm + step, u, 1.0, best, delta_statistic)
             low[k] = 0.0
             if not zero_allowed:
-                low[k] = _crossing(spectra, k, norm, 0.0, max(norm - step, 0.5 * norm), u, 1.0, best)
-    lowest, highest = low[k_best], high[k_best]
-    grows = True
-    while grows:
-        grows = False
-        for k in range(n_intervals):
-            if low[k] <= highest and high[k] >= lowest and (low[k] < lowest or high[k] > highest):
-                lowest, highest = min(low[k], lowest), max(high[k], highest)
-                grows = True
+                start = max(norm - step, 0.5 * norm)
+                low[k] = _crossing(work, k, norm, 0.0, start, u, 1.0, best, delta_statistic)
+    return connected_range(lowest, highest, low, high)
+
+
+@compiled(part=True)
+def _within(u):
+    return min(max(u, 0.0), 1.0)
+
+
+@compiled(part=True)
+def _widen(work, minima, k, shared, lowest, highest, best, delta_statistic):
+    """Widen the limits of the norm to those that interval k allows, whose `shared` node lies below the level.
+
+    Where, for the limit as norm, the statistic rises from the shared node into the interval, it is by convexity above
+    the level for all temperatures of the interval: it is so at the shared node, which the previous interval holds too.
+    """
+    norm = minima.a[k] + minima.b[k]
+    u_shared = float(shared - k)
+    for side in range(2):
+        limit = highest if side else lowest
+        if limit > 0.0:
+            at = slopes(work, k, k + 1, limit * (1.0 - u_shared), limit * u_shared)
+            if (at.b - at.a) * (1.0 - 2.0 * u_shared) < 0.0:
+                outer = np.inf if side else 0.0
+                found = _crossing(work, k, norm, outer, limit, u_shared, 1.0, best, delta_statistic)
+                if side:
+                    highest = max(highest, found)
+                else:
+                    lowest = min(lowest, found)
     return lowest, highest
 
 
 @compiled(part=True)
-def _norm_step(spectra, k, a, b, rise):
-    """How far the norm may move for a rise of the statistic, from its derivatives at the interval's minimum."""
-    weigh(spectra, k, k + 1, a, b)
-    slope_a, slope_b, aa, ab, bb = derivatives(spectra, k, k + 1)
-    determinant = aa * bb - ab * ab
-    if a > 0.0 and b > 0.0 and determinant > 1e-12 * aa * bb:
-        return np.sqrt(2.0 * rise * (aa - 2.0 * ab + bb) / determinant)
-    slope, curvature = (slope_a, aa) if b == 0.0 else (slope_b, bb)
-    if curvature > 0.0:
-        return np.sqrt(2.0 * rise / curvature)
-    return rise / slope if slope > 0.0 else 1.0
+def _norm_step(work, minima, k, rise):
+    """How far the norm may move for a rise of the statistic, from its derivatives at the minimum of interval k.
+
+    Returns the norm and the part in node k + 1, the step of the norm, by how much that part turns with the norm, and
+    the rise down to norm 0.
+    """
+    a, b = minima.a[k], minima.b[k]
+    norm = a + b
+    u = b / norm if norm > 0.0 else 0.0
+    at = slopes(work, k, k + 1, a, b)
+    by_norm, mixed, by_u = _curvatures(at, norm, u)
+    turn = 0.0
+    curvature = by_norm
+    if a > 0.0 and b > 0.0 and by_norm * by_u - mixed * mixed > 1e-12 * by_norm * by_u:
+        turn = -mixed / by_u
+        curvature = by_norm + mixed * turn
+    slope = (1.0 - u) * at.a + u * at.b
+    if norm > 0.0 and curvature > 0.0:
+        step = np.sqrt(2.0 * rise / curvature)
+    elif slope > 0.0:
+        step = rise / slope
+    else:
+        step = np.sqrt(2.0 * rise / curvature) if curvature > 0.0 else 1.0
+    return norm, u, step, turn, 0.5 * by_norm * norm * norm
 
 
 @compiled(part=True)
-def _rise(statistic, best):
-    """Square root of the rise over the minimum, minus that at the limit: nearly linear in the parameter."""
-    return np.sqrt(max(statistic - best, 0.0)) - np.sqrt(DELTA_STATISTIC)
-
-
-@compiled(part=True)
-def _crossing(spectra, k, inner, outer, place, other, highest, best):
+def _crossing(work, k, inner, outer, place, other, highest, best, delta_statistic):
     """Where a profile crosses the level in interval k, between inner (below the level) and outer (above it).
 
     `place` is where to start in the parameter, norm or u (the part of the norm in node k + 1), and `other` in the
     other one, over which the statistic is minimised in passing: once that is settled, both make Newton's steps
-    together. `highest` is the other one's greatest value, which tells which is which: 1 for u, infinity for the norm.
+    together. Where that does not end soon, as it may at a kink of wstat, the other one is minimised at every place.
+    `highest` is the other one's greatest value, which tells which is which: 1 for u, infinity for the norm.
     """
     along_norm = highest == 1.0
-    for _ in range(MAX_STEPS):
+    root_level = np.sqrt(delta_statistic)
+    for n in range(MAX_STEPS):
+        if n >= JOINT_STEPS:
+            other = best_part(work, k, place, other) if along_norm else ray_minimum(work, k, k + 1, place, other)[0]
         norm, u = (place, other) if along_norm else (other, place)
         a, b = norm * (1.0 - u), norm * u
-        weigh(spectra, k, k + 1, a, b)
-        slope_a, slope_b, aa, ab, bb = derivatives(spectra, k, k + 1)
-        mixed = slope_b - slope_a + norm * (u * bb + (1.0 - 2.0 * u) * ab - (1.0 - u) * aa)
-        by_norm, by_u = (1.0 - u) * slope_a + u * slope_b, norm * (slope_b - slope_a)
+        at = slopes(work, k, k + 1, a, b)
+        by_norm, mixed, by_u = _curvatures(at, norm, u)
         if along_norm:
-            slope, first, second = by_norm, by_u, norm * norm * (aa - 2.0 * ab + bb)
+            slope, first, second = (1.0 - u) * at.a + u * at.b, norm * (at.b - at.a), by_u
         else:
-            slope, first = by_u, by_norm
-            second = (1.0 - u) * (1.0 - u) * aa + 2.0 * u * (1.0 - u) * ab + u * u * bb
+            slope, first, second = norm * (at.b - at.a), (1.0 - u) * at.a + u * at.b, by_norm
         decrement = step = 0.0
-        free = second > 0.0 and not (other == 0.0 and first >= 0.0) and not (other == highest and first <= 0.0)
+        free = n < JOINT_STEPS and not (other == 0.0 and first >= 0.0) and not (other == highest and first <= 0.0)
         if free:
-            step = first / second
+            step = first / second if second > 0.0 else np.copysign(np.inf, first)
             decrement = first * step
             if decrement > SETTLED:
                 step /= 1.0 + np.sqrt(0.5 * decrement)  # never too far for a self-concordant function
-            if decrement > SETTLED or not 0.0 <= other - step <= highest:
-                other = min(max(other - step, 0.0), highest)
+            if not (decrement <= SETTLED and 0.0 <= other - step <= highest):
+                other = min(max(other - step, 0.0), highest) if second > 0.0 else 0.0 if first > 0.0 else highest
                 continue
             slope -= mixed * step
-        rise = _rise(value(spectra, k, k + 1, a, b) - 0.5 * decrement, best)
-        if decrement <= 1e-6 or abs(rise) > SETTLED:
+        above = max(value(work, k, k + 1, a, b, at) - 0.5 * decrement - best, 0.0)
+        rise = np.sqrt(above) - root_level
+        if decrement <= OTHER_CONVERGED or abs(rise) > SETTLED:
             if rise > 0.0:
                 outer = place
             else:
                 inner = place
-        target = place - 2.0 * rise * (rise + np.sqrt(DELTA_STATISTIC)) / slope
+        target = place - 2.0 * rise * np.sqrt(above) / slope
         inside = min(inner, outer) < target < max(inner, outer)
-        if (abs(rise) <= LAST_STEP and decrement <= CONVERGED) or abs(outer - inner) <= 1e-15 * inner:
+        if (abs(rise) <= LAST_STEP * root_level and decrement <= OTHER_CONVERGED) or abs(
+            outer - inner
+        ) <= 1e-15 * inner:
             return target if inside else place
         if not inside:
             target = 2.0 * inner if outer == np.inf else 0.5 * (inner + outer)

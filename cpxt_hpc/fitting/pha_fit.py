@@ -18,7 +18,8 @@ from cpxt_hpc.fitting.results import Status, empty_result
 from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.fitting.sherpa_engine import SherpaEngine, XspecModel
 from cpxt_hpc.fitting.sherpa_fit import fill_from_sherpa
-from cpxt_hpc.fitting.spectrum_fit import SpectralModel, fit_spectra
+from cpxt_hpc.fitting.spectral_model import SpectralModel
+from cpxt_hpc.fitting.spectrum_fit import fit_spectra
 from cpxt_hpc.fitting.xspec import WITHOUT_METALS
 
 

@@ -11,7 +11,8 @@ from cpxt_hpc.fitting.extraction import RegionExtractor
 from cpxt_hpc.fitting.model import FitInput
 from cpxt_hpc.fitting.results import Status, empty_result
 from cpxt_hpc.fitting.settings import FitSettings
-from cpxt_hpc.fitting.spectrum_fit import SpectralModel, fit_spectra
+from cpxt_hpc.fitting.spectral_model import SpectralModel
+from cpxt_hpc.fitting.spectrum_fit import fit_spectra
 from cpxt_hpc.fitting.statistics import STATISTICS
 from cpxt_hpc.science.region_pixels import (
     NO_EDGE,
@@ -51,11 +52,12 @@ class RegionFitter:
         self.fit_input = fit_input
         self.extractor = RegionExtractor(fit_input, self.settings)
         self._exact_edge = fit_input.settings.get("edge") == "exact"
+        nh_1e22 = float(fit_input.nh_nodes_1e22[self.extractor.nh_column])
         self.model = SpectralModel(
             kt_nodes_kev=np.array(fit_input.kt_nodes_kev, dtype=np.float64),
-            nh_nodes_1e22=np.array(fit_input.nh_nodes_1e22, dtype=np.float64),
+            nh_nodes_1e22=np.array(fit_input.nh_nodes_1e22 if self.settings.free_nh else [nh_1e22], dtype=np.float64),
             abundance=float(fit_input.abundance),
-            nh_1e22=float(fit_input.nh_nodes_1e22[0]),
+            nh_1e22=nh_1e22,
         )
         self._other_engine = None
         if self.settings.engine == "sherpa":

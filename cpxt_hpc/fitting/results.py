@@ -137,3 +137,30 @@ def _empty_bytes() -> bytes:
 
 
 _EMPTY_BYTES = _empty_bytes()
+
+
+def kt_status(kt: float, lowest: float, highest: float, lower_found: bool, upper_found: bool) -> Status:
+    """Status of a fit with values.
+
+    Parameters
+    ----------
+    kt : float
+        Best temperature [keV]; NaN where the best norm is 0.
+    lowest, highest : float
+        Searched range [keV].
+    lower_found, upper_found : bool
+        The limits lie inside the range.
+
+    Returns
+    -------
+    Status
+    """
+    if not (lower_found or upper_found):
+        return Status.KT_UNCONSTRAINED
+    if kt == lowest:
+        return Status.KT_AT_LOWER_BOUND
+    if kt == highest:
+        return Status.KT_AT_UPPER_BOUND
+    if not lower_found:
+        return Status.KT_LO_UNBOUND
+    return Status.OK if upper_found else Status.KT_HI_UNBOUND

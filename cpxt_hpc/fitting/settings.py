@@ -69,3 +69,8 @@ class FitSettings:
     def n_more_free(self) -> int:
         """Number of free parameters besides kT and the norms."""
         return int(self.free_abundance) + int(self.free_nh)
+
+    @property
+    def free_engine(self) -> bool:
+        """Whether more is free than kT and one norm."""
+        return self.n_more_free > 0 or self.norms_per_observation

@@ -11,10 +11,11 @@ import numpy as np
 from cpxt_hpc.fitting.binned_response import binned_response
 from cpxt_hpc.fitting.model import FitInput
 from cpxt_hpc.fitting.region_spectra import RegionSpectra
-from cpxt_hpc.fitting.results import Flag, Status
+from cpxt_hpc.fitting.results import Flag, Status, kt_status
 from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.fitting.sherpa_engine import SherpaEngine, SherpaFault, SherpaTimeout, xspec_model
-from cpxt_hpc.fitting.spectrum_fit import OtherEngine, SpectralModel, kt_status
+from cpxt_hpc.fitting.spectral_model import SpectralModel
+from cpxt_hpc.fitting.spectrum_fit import OtherEngine
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ def sherpa_for_map(fit_input: FitInput, settings: FitSettings, apec_root: str = 
 def fill_from_sherpa(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, engine: SherpaEngine) -> None:
     """Fit spectra with Sherpa and write values, limits, statistic and status into a row.
 
-    A fit that raises an exception in Sherpa, kills its process or takes too long gives a status.
+    A fit that raises an exception in Sherpa, kills its process or takes too long gives a status. Where each observation
+    has a norm of its own, the row gets their mean, weighted with the counts expected from each, without limits.
 
     Parameters
     ----------
@@ -74,9 +76,10 @@ def fill_from_sherpa(row: np.ndarray, spectra: RegionSpectra, model: SpectralMod
         return
     lowest, highest = float(model.kt_nodes_kev[0]), float(model.kt_nodes_kev[-1])
     row["stat"] = found.statistic
-    norm, kt = found.values["norm"], found.values["kT"]
+    kt, norm = found.values["kT"], float(np.average(found.norms, weights=found.counts_of_norm_1))
     row["norm"] = norm
-    row["norm_lo"], row["norm_hi"] = _limits(found.limits.get("norm"), 0.0, math.nan)
+    if len(set(found.norms)) == 1:
+        row["norm_lo"], row["norm_hi"] = _limits(found.limits.get("norm"), 0.0, math.nan)
     if not norm > 0.0:
         row["kT_lo"], row["kT_hi"] = lowest, highest
         row["status"] = Status.KT_UNCONSTRAINED
@@ -85,15 +88,17 @@ def fill_from_sherpa(row: np.ndarray, spectra: RegionSpectra, model: SpectralMod
     row["kT"] = kt
     kt_limits = found.limits.get("kT", (None, None))
     row["kT_lo"], row["kT_hi"] = _limits(kt_limits, lowest, highest)
+    flags = Flag(int(row["flags"]))
     for name, (at_bound, unbound) in MORE_FREE.items():
         row[name] = found.values[name]
         if name in found.limits:
             low, high = engine.ranges[name]
             row[f"{name}_lo"], row[f"{name}_hi"] = _limits(found.limits[name], low, high)
             if _snapped(found.values[name], low, high) in (low, high):
-                row["flags"] |= at_bound
+                flags |= at_bound
             if None in found.limits[name]:
-                row["flags"] |= unbound
+                flags |= unbound
+    row["flags"] = flags
     row["status"] = kt_status(kt, lowest, highest, kt_limits[0] is not None, kt_limits[1] is not None)
     if not all(math.isfinite(row[name]) for name in ("kT", "norm", "stat")):
         row["status"] = Status.NOT_A_NUMBER

@@ -1,45 +1,32 @@
-"""The fit of one set of spectra: best values, limits and status into a row of results."""
+"""The fit of one set of spectra: best values, limits, status and what they are worth, into a row of results."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 
 import numpy as np
 
-from cpxt_hpc.fitting.limits import fit_kt_norm
+from cpxt_hpc.fitting.kt_norm_row import fill_cstat, fill_kt_norm
 from cpxt_hpc.fitting.region_spectra import RegionSpectra
-from cpxt_hpc.fitting.results import FEW_COUNTS_BELOW, Flag, Status
+from cpxt_hpc.fitting.results import (
+    DISAGREEMENT_SIGMA,
+    FEW_COUNTS_BELOW,
+    FIRST_STATUS_WITHOUT_VALUES,
+    POOR_FIT_SIGMA,
+    Flag,
+    Status,
+)
 from cpxt_hpc.fitting.settings import FitSettings
-from cpxt_hpc.fitting.statistics import Spectra, prepare_chi2gehrels, prepare_cstat
-
-FITTED = ("kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi", "stat")
-"""Columns of a result in the order of `fit_kt_norm`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SpectralModel:
-    """What is known of the model besides its folded rates.
-
-    Attributes
-    ----------
-    kt_nodes_kev : ndarray of float64, shape (n_nodes,)
-        Temperatures between which it is linear; the first and last bound the search.
-    nh_nodes_1e22 : ndarray of float64, shape (n_nh,)
-        Hydrogen columns at which it was folded.
-    abundance, nh_1e22 : float
-        Frozen values.
-    """
-
-    kt_nodes_kev: np.ndarray
-    nh_nodes_1e22: np.ndarray
-    abundance: float
-    nh_1e22: float
-
+from cpxt_hpc.fitting.spectral_model import SpectralModel
 
 OtherEngine = Callable[[np.ndarray, RegionSpectra, SpectralModel], None]
 """Writes values, limits, statistic, status and flags of its own fit into a row."""
+
+FEW_COUNTS, POOR_FIT, OBSERVATIONS_DISAGREE, BACKGROUND_UNCERTAIN = map(
+    int, (Flag.FEW_COUNTS, Flag.POOR_FIT, Flag.OBSERVATIONS_DISAGREE, Flag.BACKGROUND_UNCERTAIN)
+)
+"""Plain integers: operations of flags would take a tenth of a fit's time."""
 
 
 def fit_spectra(
@@ -61,72 +48,66 @@ def fit_spectra(
     other_engine : callable, optional
         Fits in place of the exact engine.
     """
-    if not spectra.parts:
+    parts = spectra.parts
+    if not parts:
         row["status"] = Status.NO_EXPOSURE
         return
-    used = [slice(spectra.start[part.position], spectra.start[part.position + 1]) for part in spectra.parts]
-    row["n_obs"] = len(spectra.parts)
-    row["observations_used"] = sum(1 << part.position for part in spectra.parts)
-    n_norms = len(spectra.parts) if settings.norms_per_observation else 1
-    row["dof"] = sum(int(each.stop - each.start) for each in used) - 1 - n_norms - settings.n_more_free
+    start = spectra.start
+    n_channels = sum(int(start[part.position + 1]) - int(start[part.position]) for part in parts)
+    n_norms = len(parts) if settings.norms_per_observation else 1
+    row["n_obs"] = len(parts)
+    row["observations_used"] = sum(1 << part.position for part in parts)
+    row["dof"] = n_channels - 1 - n_norms - settings.n_more_free
     background = spectra.background if settings.statistic == "cstat" else spectra.blank_scale * spectra.blank_counts
-    background_counts = float(background.sum())
-    counts = float(spectra.counts.sum())
+    background_counts, counts = float(background.sum()), float(spectra.counts.sum())
     row["background_counts"] = background_counts
     row["net_counts"] = counts - background_counts
     row["abundance"], row["nH"] = model.abundance, model.nh_1e22
     # A sum is finite only if every term is.
-    if not (math.isfinite(background_counts) and math.isfinite(spectra.exposure.sum())):
+    if not (math.isfinite(background_counts) and math.isfinite(float(spectra.exposure.sum()))):
         row["status"] = Status.NOT_A_NUMBER
         return
-    if counts < FEW_COUNTS_BELOW:
-        row["flags"] = Flag.FEW_COUNTS
+    if other_engine is None and settings.statistic == "cstat" and not settings.free_engine:
+        fill_cstat(row, spectra, model, settings)
+    else:
+        _fill_and_assess(row, spectra, background, model, settings, other_engine)
+    row["flags"] = int(row["flags"]) | (FEW_COUNTS if counts < FEW_COUNTS_BELOW else 0) | _flags_of_values(row)
+
+
+def _fill_and_assess(
+    row: np.ndarray,
+    spectra: RegionSpectra,
+    background: np.ndarray,
+    model: SpectralModel,
+    settings: FitSettings,
+    other_engine: OtherEngine | None,
+) -> None:
+    # What only some settings need, and compiles engines of its own.
+    from cpxt_hpc.fitting.assessment import assess
+    from cpxt_hpc.fitting.folded_model import expected_source, gradients_at, has_model
+
     if other_engine is not None:
         other_engine(row, spectra, model)
-        return
-    _fill_parameters(row, _prepared(spectra, settings), model.kt_nodes_kev)
+    elif settings.free_engine:
+        from cpxt_hpc.fitting.free_row import fill_free
 
-
-def _prepared(spectra: RegionSpectra, settings: FitSettings) -> Spectra:
-    rates = spectra.rates[0, 0]
-    if settings.statistic == "cstat":
-        return prepare_cstat(spectra.counts, spectra.background, rates, spectra.exposure)
-    return prepare_chi2gehrels(spectra.counts, spectra.blank_counts, spectra.blank_scale, rates, spectra.exposure)
-
-
-def _fill_parameters(row: np.ndarray, spectra: Spectra, kt_nodes_kev: np.ndarray) -> None:
-    *values, lower_found, upper_found = fit_kt_norm(spectra, kt_nodes_kev)
-    for name, value in zip(FITTED, values, strict=True):
-        row[name] = value
-    kt, _, _, norm, *_ = values
-    if norm > 0.0 and not all(map(math.isfinite, values)):
-        row["status"] = Status.NOT_A_NUMBER
+        fill_free(row, spectra, model, settings)
     else:
-        row["status"] = kt_status(kt, kt_nodes_kev[0], kt_nodes_kev[-1], lower_found, upper_found)
+        fill_kt_norm(row, spectra, model, settings)
+    if row["status"] < FIRST_STATUS_WITHOUT_VALUES and has_model(row):
+        source = expected_source(spectra, model, settings, row)
+        gradients = gradients_at(spectra, model, settings, row, source)
+        own_norms = settings.norms_per_observation
+        assess(row, settings.statistic, spectra, background, source, gradients, own_norms=own_norms)
 
 
-def kt_status(kt: float, lowest: float, highest: float, lower_found: bool, upper_found: bool) -> Status:
-    """Status of a fit with values.
-
-    Parameters
-    ----------
-    kt : float
-        Best temperature [keV]; NaN where the best norm is 0.
-    lowest, highest : float
-        Searched range [keV].
-    lower_found, upper_found : bool
-        The limits lie inside the range.
-
-    Returns
-    -------
-    Status
-    """
-    if not (lower_found or upper_found):
-        return Status.KT_UNCONSTRAINED
-    if kt == lowest:
-        return Status.KT_AT_LOWER_BOUND
-    if kt == highest:
-        return Status.KT_AT_UPPER_BOUND
-    if not lower_found:
-        return Status.KT_LO_UNBOUND
-    return Status.OK if upper_found else Status.KT_HI_UNBOUND
+def _flags_of_values(row: np.ndarray) -> int:
+    """Flags that follow from the values of a row; comparisons with NaN are false."""
+    flags = 0
+    if float(row["stat"]) - float(row["stat_expected"]) > POOR_FIT_SIGMA * float(row["stat_sigma"]):
+        flags |= POOR_FIT
+    if float(row["disagreement"]) > DISAGREEMENT_SIGMA:
+        flags |= OBSERVATIONS_DISAGREE
+    if float(row["kT_bkg_hi"]) - float(row["kT_bkg_lo"]) > float(row["kT_hi"]) - float(row["kT_lo"]):
+        flags |= BACKGROUND_UNCERTAIN
+    return flags

@@ -20,7 +20,8 @@ from synthetic import background_templates, temperature_nodes
 from cpxt_hpc.fitting.region_spectra import ObservationPart, RegionSpectra
 from cpxt_hpc.fitting.results import RESULT_DTYPE, Status, empty_result
 from cpxt_hpc.fitting.settings import FitSettings
-from cpxt_hpc.fitting.spectrum_fit import SpectralModel, fit_spectra
+from cpxt_hpc.fitting.spectral_model import SpectralModel
+from cpxt_hpc.fitting.spectrum_fit import fit_spectra
 from cpxt_hpc.fitting.statistics import STATISTICS
 
 EXPOSURE_S = 5.0e4

@@ -1,0 +1,72 @@
+"""A fit with more free parameters than kT and one norm, into a row of results."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cpxt_hpc.fitting.background_error import fill_background_range, level_error
+from cpxt_hpc.fitting.free import ABUNDANCE_MAX, fit_free, refit_free
+from cpxt_hpc.fitting.region_spectra import RegionSpectra
+from cpxt_hpc.fitting.results import Flag, Status, kt_status
+from cpxt_hpc.fitting.settings import FitSettings
+from cpxt_hpc.fitting.spectral_model import SpectralModel
+from cpxt_hpc.fitting.statistics import STATISTICS
+
+ALWAYS = ("kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi")
+
+
+def fill_free(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, settings: FitSettings) -> None:
+    """Fit spectra and write values, limits, statistic, status and flags into a row.
+
+    Parameters
+    ----------
+    row : ndarray of RESULT_DTYPE, shape ()
+    spectra : RegionSpectra
+        With rates at abundance 0 and 1.
+    model : SpectralModel
+    settings : FitSettings
+    """
+    frozen = {
+        "abundance": model.abundance,
+        "nh_1e22": model.nh_1e22,
+        "free_abundance": settings.free_abundance,
+        "free_nh": settings.free_nh,
+        "observation_start": np.array([spectra.start[part.position] for part in spectra.parts], dtype=np.int64),
+        "norms_per_observation": settings.norms_per_observation,
+    }
+    fit = fit_free(*_arguments(spectra, model, settings, 1.0), **frozen, delta_statistic=settings.delta_statistic)
+    for name in ALWAYS:
+        row[name] = getattr(fit, name)
+    row["stat"] = fit.statistic
+    flags = Flag(int(row["flags"]))
+    bounds = {"abundance": (0.0, ABUNDANCE_MAX), "nH": (model.nh_nodes_1e22[0], model.nh_nodes_1e22[-1])}
+    for name, is_free, at_bound, unbound in (
+        ("abundance", settings.free_abundance, Flag.ABUNDANCE_AT_BOUND, Flag.ABUNDANCE_UNBOUND),
+        ("nH", settings.free_nh, Flag.NH_AT_BOUND, Flag.NH_UNBOUND),
+    ):
+        if is_free:
+            for column in (name, f"{name}_lo", f"{name}_hi"):
+                row[column] = getattr(fit, column)
+            flags |= at_bound if getattr(fit, name) in bounds[name] else Flag.NONE
+            flags |= Flag.NONE if all(getattr(fit, f"{name}_found")) else unbound
+    row["flags"] = flags
+    if fit.norm > 0.0 and not all(math.isfinite(getattr(fit, name)) for name in (*ALWAYS, "statistic")):
+        row["status"] = Status.NOT_A_NUMBER
+        return
+    row["status"] = kt_status(fit.kT, model.kt_nodes_kev[0], model.kt_nodes_kev[-1], *fit.kT_found)
+    if fit.norm > 0.0:
+        ends = (float(model.kt_nodes_kev[0]), float(model.kt_nodes_kev[-1]))
+        fill_background_range(
+            row, ends, level_error(spectra, settings),
+            lambda factor: refit_free(fit, *_arguments(spectra, model, settings, factor), **frozen),
+        )  # fmt: skip
+
+
+def _arguments(spectra: RegionSpectra, model: SpectralModel, settings: FitSettings, factor: float) -> tuple:
+    """What the engine takes first, with the background times a factor."""
+    return (
+        STATISTICS[settings.statistic], spectra.counts, factor * spectra.background, spectra.blank_counts,
+        factor * spectra.blank_scale, spectra.rates, spectra.exposure, model.kt_nodes_kev, model.nh_nodes_1e22,
+    )  # fmt: skip

@@ -1,0 +1,37 @@
+"""Sums of products over channels, in vector instructions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cpxt_hpc.science.compiled import REASSOCIATE, compiled
+
+
+@compiled(fastmath=REASSOCIATE, part=True)
+def dot(first: np.ndarray, second: np.ndarray) -> float:
+    """Sum of the products of two arrays."""
+    total = 0.0
+    for i in range(len(first)):
+        total += first[i] * second[i]
+    return total
+
+
+@compiled
+def expected_totals(rates: np.ndarray, exposure: np.ndarray) -> np.ndarray:
+    """Expected counts for norm 1, summed over the channels.
+
+    Parameters
+    ----------
+    rates : ndarray of float64, shape (n_nodes, n_channels)
+        Count rates [count/s].
+    exposure : ndarray of float64, shape (n_channels,)
+        [s].
+
+    Returns
+    -------
+    ndarray of float64, shape (n_nodes,)
+    """
+    totals = np.empty(len(rates))
+    for k in range(len(rates)):
+        totals[k] = dot(rates[k], exposure)
+    return totals

@@ -21,7 +21,7 @@ from cpxt_hpc.parallel.plan import (
     read_planned_input,
     selected_positions,
 )
-from cpxt_hpc.parallel.work import foreign_rows, positions_of
+from cpxt_hpc.parallel.work import foreign_rows, positions_of, share_of
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,7 @@ def test_a_list_with_unknown_regions_is_refused(layout, regions, tmp_path):
 
 
 def test_regions_are_found_by_number_in_any_order(regions):
-    backwards = dataclasses.replace(
-        regions, **{f: getattr(regions, f)[::-1] for f in ("number", "iy", "ix", "radius")}
-    )
+    backwards = dataclasses.replace(regions, **{f: getattr(regions, f)[::-1] for f in ("number", "iy", "ix", "radius")})
     positions, unknown = positions_of(backwards, np.array([200, 7, 999, -1]))
     assert backwards.number[positions].tolist() == [200, 7]
     assert unknown.tolist() == [999, -1]
@@ -128,3 +126,13 @@ def test_a_fit_input_that_was_replaced_since_the_plan_is_refused(layout, tmp_pat
     other = ready_to_fit(tmp_path / "other", n_regions=200, seed=9)
     with pytest.raises(DataError, match="was replaced while the job started"):
         read_planned_input(dataclasses.replace(plan, fit_input=other.fit_input))
+
+
+@pytest.mark.parametrize("shares", [1, 3, 5, 20, 300])
+def test_shares_hold_every_region_once_and_equally_many_of_each_resolution(regions, shares):
+    positions = np.arange(len(regions))
+    parts = [share_of(regions, positions, share, shares) for share in range(1, shares + 1)]
+    assert sorted(np.concatenate(parts).tolist()) == positions.tolist()
+    for step in (5, 3, 1):
+        numbers = [int(((regions.iy[part] % step == 0) & (regions.ix[part] % step == 0)).sum()) for part in parts]
+        assert max(numbers) - min(numbers) <= 1

@@ -1,10 +1,11 @@
-"""Regions by number: where they stand in the table, and whether fits belong to them."""
+"""Regions by number: where they stand in the table, whether fits belong to them, and how they are shared out."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from cpxt_hpc.fitting.model import RegionTable
+from cpxt_hpc.science.maps import belongs_to_resolution
 
 
 def positions_of(regions: RegionTable, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -50,3 +51,29 @@ def foreign_rows(regions: RegionTable, rows: np.ndarray) -> np.ndarray:
         same = rows[column] == np.asarray(values)[place]
         foreign = ~same if column == "region" else foreign | ~same
     return foreign
+
+
+def share_of(regions: RegionTable, positions: np.ndarray, share: int, shares: int) -> np.ndarray:
+    """One of several shares of the work: every region is in one of them.
+
+    Of each resolution all shares hold as many regions, give or take one; they come from all over the map, because
+    the time of a fit varies from place to place.
+
+    Parameters
+    ----------
+    regions : RegionTable
+    positions : ndarray of int, shape (n,)
+        All that is to be shared out.
+    share, shares : int
+        Which of how many, from 1 on.
+
+    Returns
+    -------
+    ndarray of int
+    """
+    positions = np.asarray(positions, dtype=np.int64)
+    iy, ix = np.asarray(regions.iy)[positions], np.asarray(regions.ix)[positions]
+    coarse, middle = belongs_to_resolution(iy, ix, 1), belongs_to_resolution(iy, ix, 2)
+    # Coarse ones, those of both, middle ones, the rest: each resolution is one stretch of this order.
+    kind = np.where(coarse, np.where(middle, 1, 0), np.where(middle, 2, 3))
+    return positions[np.argsort(kind, kind="stable")][share - 1 :: shares]

@@ -1,0 +1,35 @@
+"""A clone of the job scripts in a folder with blanks, whose environment runs `fake_fit` in place of ``cpxt-fit``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+JOBSCRIPTS = TESTS.parent / "jobscripts"
+
+
+def make_clone(folder: Path, *, fake: bool = True) -> Path:
+    """Copy the job scripts, and put an environment beside them; returns the folder of the scripts."""
+    scripts = folder / "jobscripts"
+    scripts.mkdir(parents=True)
+    for pattern in ("*.slurm", "batch.sh", "chain.sh"):
+        for script in JOBSCRIPTS.glob(pattern):
+            shutil.copy(script, scripts)
+    if not fake:
+        (folder / ".venv").symlink_to(sys.prefix)
+        return scripts
+    commands = {"cpxt-fit": f"'{sys.executable}' '{TESTS}/fake_fit.py'", "python": f"'{sys.executable}'"}
+    for name in ("mpiexec", "cpxt-prep", "cpxt-maps"):
+        commands[name] = f"'{Path(sys.prefix, 'bin', name)}'"
+    for name, command in commands.items():
+        write_program(folder / ".venv" / "bin" / name, f'exec {command} "$@"')
+    return scripts
+
+
+def write_program(path: Path, text: str) -> None:
+    """Write a shell script that can be started."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from synthetic import make_fit_input, temperature_nodes
 
+from cpxt_hpc.fitting.model_arrays import shape_fault
 from cpxt_hpc.fitting.regions import RegionFitter
-from cpxt_hpc.fitting.results import Status, kt_status
+from cpxt_hpc.fitting.results import Flag, Status, kt_status
 
 
 def untimed(row):
@@ -290,3 +291,41 @@ def test_estimated_time_grows_with_the_region(fit_input, fitter):
     assert np.all(estimates > 0)
     assert np.all(np.diff(estimates) >= 0)
     assert fitter.estimated_seconds(29) > 0
+
+
+def test_regions_far_from_where_the_one_arf_was_made_are_flagged(fit_input):
+    first = dataclasses.replace(fit_input.observations[0], arf_iy=5.0, arf_ix=-90.0)
+    far = RegionFitter(dataclasses.replace(fit_input, observations=(first,)))
+    distance = np.hypot(fit_input.regions.iy - 5.0, fit_input.regions.ix + 90.0) * fit_input.grid.pixel_arcsec / 60.0
+    assert distance.min() < 3.0 < distance.max()
+    for index in range(len(fit_input.regions)):
+        assert bool(far.fit(index)["flags"] & Flag.FAR_FROM_ARF) == (distance[index] > 3.0)
+
+
+def test_more_observations_than_a_result_can_name_are_refused(fit_input):
+    many = dataclasses.replace(fit_input, observations=fit_input.observations[:1] * 65)
+    assert "65 observations, expected at most 64" in shape_fault(many)
+
+
+def test_the_range_with_a_moved_background_holds_the_best_fit_and_widens_with_the_error(fit_input):
+    widths = []
+    for systematic in (0.0, 0.03, 0.1):
+        rows = np.array([RegionFitter(fit_input, systematic=systematic).fit(index) for index in range(8)])
+        assert np.all(rows["kT_bkg_lo"] <= rows["kT"]) and np.all(rows["kT"] <= rows["kT_bkg_hi"])
+        assert np.all(rows["norm_bkg_lo"] <= rows["norm"]) and np.all(rows["norm"] <= rows["norm_bkg_hi"])
+        widths.append(rows["kT_bkg_hi"] - rows["kT_bkg_lo"])
+    assert np.all(widths[0] < 1e-6) and np.all(widths[1] < widths[2]) and np.all(widths[1] > 0.0)
+
+
+@pytest.mark.parametrize("statistic", ["cstat", "wstat", "chi2datavar"])
+def test_a_moved_background_gives_the_fit_of_an_input_with_that_background(fit_input, statistic):
+    lower = tuple(
+        dataclasses.replace(o, background_counts=np.float32(0.9) * o.background_counts, blank_scale=0.9 * o.blank_scale)
+        for o in fit_input.observations
+    )
+    moved = RegionFitter(dataclasses.replace(fit_input, observations=lower), statistic=statistic)
+    asked = RegionFitter(fit_input, statistic=statistic, systematic=0.1)
+    for index in range(5):
+        here, there = asked.fit(index), moved.fit(index)
+        assert here["kT_bkg_hi"] == pytest.approx(there["kT"], rel=1e-5)
+        assert here["norm_bkg_hi"] == pytest.approx(there["norm"], rel=1e-5)

@@ -6,6 +6,9 @@ import numpy as np
 
 from cpxt_hpc.fitting.model import FitInput, ObservationInput
 
+MOST_OBSERVATIONS = 64
+"""A result names those that took part by the bits of one integer."""
+
 ROOT_ARRAYS = {"kt_nodes_kev": ("<f8", 1), "nh_nodes_1e22": ("<f8", 1), "surface_brightness": ("<f4", 2)}
 REGION_ARRAYS = {
     "number": ("<i4", 1),
@@ -53,6 +56,8 @@ OBSERVATION_NUMBERS = {
 
 def shape_fault(fit_input: FitInput) -> str:
     """Say what is wrong with the types, shapes and indices of a fit input; empty where nothing is."""
+    if len(fit_input.observations) > MOST_OBSERVATIONS:
+        return f"{len(fit_input.observations)} observations, expected at most {MOST_OBSERVATIONS}"
     n_pixels = fit_input.grid.nx * fit_input.grid.ny
     n_nodes = len(fit_input.kt_nodes_kev)
     n_regions = len(fit_input.regions)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 
 import numpy as np
 
 from cpxt_hpc.fitting.extraction import RegionExtractor
 from cpxt_hpc.fitting.model import FitInput
-from cpxt_hpc.fitting.results import Status, empty_result
+from cpxt_hpc.fitting.region_spectra import RegionSpectra
+from cpxt_hpc.fitting.results import FAR_FROM_ARF_ARCMIN, Flag, Status, empty_result
 from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.fitting.spectral_model import SpectralModel
 from cpxt_hpc.fitting.spectrum_fit import fit_spectra
@@ -23,8 +25,11 @@ from cpxt_hpc.science.region_pixels import (
     pixel_runs,
 )
 
-SECONDS_PER_REGION, SECONDS_PER_CHANNEL, SECONDS_PER_PIXEL = 1e-4, 3e-7, 4e-9
-"""What a fit takes, measured on one core of an AMD EPYC; only ratios between regions matter."""
+SECONDS_PER_REGION, SECONDS_PER_CHANNEL, SECONDS_PER_PIXEL = 5e-5, 1.5e-7, 4e-9
+"""What a fit of kT and norm takes, measured on one core of an AMD EPYC."""
+FAR_FROM_ARF = int(Flag.FAR_FROM_ARF)
+FREE_FACTOR, SHERPA_FACTOR = 6.0, 4000.0
+"""How many times as long more free parameters take, and Sherpa."""
 
 
 class RegionFitter:
@@ -120,11 +125,11 @@ class RegionFitter:
 
     def estimated_seconds(self, index: int) -> float:
         """Rough time that a region's fit takes [s], to share out the work; reads no events."""
-        per_observation = SECONDS_PER_PIXEL * self._pixel_count(index)
-        n_observations = len(self.fit_input.observations)
-        return (
-            SECONDS_PER_REGION + SECONDS_PER_CHANNEL * int(self.extractor.start[-1]) + per_observation * n_observations
-        )
+        factor = FREE_FACTOR if self.settings.free_engine else 1.0
+        if self.settings.engine == "sherpa":
+            factor = SHERPA_FACTOR
+        extraction = SECONDS_PER_PIXEL * self._pixel_count(index) * len(self.fit_input.observations)
+        return factor * (SECONDS_PER_REGION + SECONDS_PER_CHANNEL * int(self.extractor.start[-1])) + extraction
 
     def region_runs(self, index: int) -> RegionPixels:
         """The pixels of a region of the map: what `RegionExtractor.extract` takes."""
@@ -149,3 +154,15 @@ class RegionFitter:
             self.fit_input.observations[part.position].exposure_s * part.exposed_fraction for part in spectra.parts
         )
         fit_spectra(row, spectra, self.model, self.settings, self._other_engine)
+        if self._far_from_arf(row, spectra):
+            row["flags"] = int(row["flags"]) | FAR_FROM_ARF
+
+    def _far_from_arf(self, row: np.ndarray, spectra: RegionSpectra) -> bool:
+        """Whether an observation with one response for the whole field had it made far from here."""
+        for part in spectra.parts:
+            observation = self.fit_input.observations[part.position]
+            if len(observation.arf_area_cm2) == 1:
+                away = math.hypot(int(row["iy"]) - observation.arf_iy, int(row["ix"]) - observation.arf_ix)
+                if away * self.fit_input.grid.pixel_arcsec > 60.0 * FAR_FROM_ARF_ARCMIN:
+                    return True
+        return False

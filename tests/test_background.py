@@ -10,8 +10,10 @@ from cpxt_hpc.errors import DataError
 from cpxt_hpc.science.background import (
     BackgroundScale,
     background_scales,
+    band_residual,
     blank_sky_images,
     blank_sky_weights,
+    ccds_that_suffice,
     event_weights,
     scaled_blank_sky,
     smoothed_background,
@@ -112,6 +114,51 @@ def test_missing_ccd_is_refused(pair):
     without = dataclasses.replace(blank, exposure_s={0: 1.0, 1: 1.0})
     with pytest.raises(DataError, match="no events on CCD 2, 3"):
         blank_sky_weights(events, without)
+
+
+def test_scale_of_a_ccd_does_not_depend_on_its_weight(pair):
+    events, blank = pair
+    lost = dataclasses.replace(events, exposure_s={0: 100.0, 1: 50.0, 2: 100.0, 3: 100.0})
+    groups = ccd_groups(events.ccds)
+    for case in (events, lost):
+        scales, weights = background_scales(case, blank, groups), blank_sky_weights(case, blank)
+        for group in groups:
+            n, b = (np.count_nonzero(each.in_energy(9500, 12_000) & (each["ccd_id"] == group.ccds[0])) for each in pair)
+            assert scales[group.name].value * weights[group.ccds[0]] == pytest.approx(n / b)
+    # The level is the ratio of the rates: half the time, twice the rate.
+    whole, half = (background_scales(case, blank, groups)["CCD1"].level for case in (events, lost))
+    assert half / whole == pytest.approx(2.0 * max(events.exposure_s.values()) / 100.0)
+
+
+def test_a_ccd_suffices_by_the_counts_of_its_level_and_of_its_template(pair):
+    events, blank = pair
+    # 50,000 blank-sky events a CCD over 795 channels: 314 in 5 channels. 2160 of 10,000 events in 9.5-12 keV: 2.4 %.
+    settings = {"channels": (48, 548), "max_channels": 5}
+    in_map = np.ones(len(blank), dtype=bool)
+    assert ccds_that_suffice(events, blank, in_map, enough_counts=290.0, **settings) == (0, 1, 2, 3)
+    assert ccds_that_suffice(events, blank, in_map, enough_counts=340.0, **settings) == ()
+    half = (blank["ccd_id"] != 2) | (np.arange(len(blank)) % 2 == 0)
+    assert ccds_that_suffice(events, blank, half, enough_counts=290.0, **settings) == (0, 1, 3)
+    fewer = events.select((events["ccd_id"] != 1) | (np.arange(len(events)) % 2 == 0))
+    assert ccds_that_suffice(fewer, blank, in_map, enough_counts=290.0, **settings) == (0, 2, 3)
+    assert ccds_that_suffice(events.select(events["energy"] < 9500.0), blank, in_map, enough_counts=1, **settings) == ()
+
+
+def test_residual_is_the_excess_over_the_scaled_blank_sky(pair):
+    events, blank = pair
+    groups = detector_groups(events.ccds)
+    scales = background_scales(events, blank, groups)
+    medium, blank_medium = (each.in_energy(5000.0, 7000.0) for each in pair)
+    excess, sigma = band_residual(events, blank, groups, scales, medium, blank_medium)["FI"]
+    assert abs(sigma) < 3.0
+    # One in 48 events of other energies counts as one of the band.
+    more = medium | (np.cumsum(~medium) * (~medium) % 48 == 1)
+    added = np.count_nonzero(more) / np.count_nonzero(medium) - 1.0
+    higher, significant = band_residual(events, blank, groups, scales, more, blank_medium)["FI"]
+    assert higher == pytest.approx((1.0 + excess) * (1.0 + added) - 1.0)
+    assert significant > sigma + 3.0
+    nothing = np.zeros(len(blank), dtype=bool)
+    assert np.isnan(band_residual(events, blank, groups, scales, medium, nothing)["FI"]).all()
 
 
 def test_file_cut_in_energy_is_refused(pair):

@@ -41,9 +41,10 @@ OBSERVATION_KEYWORDS = (
     "OBI_NUM", "SEQ_NUM", "CYCLE", "OBS_MODE", "DATAMODE", "READMODE", "DATE-OBS", "DATE-END", "TIMESYS",
     "MJDREF", "TIMEZERO", "TIMEUNIT", "TSTART", "TSTOP", "TIMEDEL", "TIMEPIXR", "RA_TARG", "DEC_TARG",
     "RA_NOM", "DEC_NOM", "ROLL_NOM", "RA_PNT", "DEC_PNT", "ROLL_PNT", "SIM_X", "SIM_Y", "SIM_Z", "FOC_LEN",
-    "FP_TEMP", "EXPTIME", "CTI_CORR", "CHKVFPHA", "GAINFILE", "ASCDSVER", "CALDBVER",
+    "FP_TEMP", "EXPTIME", "CTI_CORR", "CHKVFPHA", "GAINFILE", "ASCDSVER", "CALDBVER", "CVSD0001",
 )
-"""Keywords that describe the observation and survive; all others are written anew or dropped."""
+"""Keywords that describe the observation, or tell a blank sky's epoch (CVSD0001), and survive; all others are written
+anew or dropped."""
 
 _CCD_LIST = "CPXTCCDS"
 _STATUS_BITS = 32

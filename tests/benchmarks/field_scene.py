@@ -44,7 +44,7 @@ BLANK_NORMS = (1.0e-6, 6.5e-7)
 SKY_NORMS = (3.5e-6, 8.5e-7)
 """Plasma of 0.2 keV and power law of the blank sky and of the observations: XSPEC's norms per arcmin2."""
 
-CORE_ARCMIN, EDGE_ARCMIN, EVENTS_KT_KEV = 5.0, 7.5, 6.0
+CORE_ARCMIN, EVENTS_KT_KEV = 5.0, 6.0
 BOX_ARCMIN = 24.0
 CHIP_PIXELS = instrument.ACTIVE_PIXELS[1] - instrument.ACTIVE_PIXELS[0] + 1
 
@@ -67,6 +67,8 @@ class Scene:
         Where the cluster ends.
     sky_norms : tuple of float
         Plasma and power law of the observations' sky, per arcmin2.
+    core_arcmin : float
+        Core radius of the cluster, a beta model of beta = 2/3.
     """
 
     sky: np.ndarray
@@ -75,11 +77,12 @@ class Scene:
     central_norm: float
     edge_arcmin: float
     sky_norms: tuple[float, float]
+    core_arcmin: float
 
     def norm_per_arcmin2(self, radius_arcmin: np.ndarray) -> np.ndarray:
         """Surface brightness of the cluster."""
         inside = np.asarray(radius_arcmin) < self.edge_arcmin
-        return np.where(inside, self.central_norm * (1.0 + (radius_arcmin / CORE_ARCMIN) ** 2) ** -1.5, 0.0)
+        return np.where(inside, self.central_norm * (1.0 + (radius_arcmin / self.core_arcmin) ** 2) ** -1.5, 0.0)
 
 
 def make_scene(
@@ -88,6 +91,7 @@ def make_scene(
     source_over_background: float,
     edge_arcmin: float,
     sky_norms: tuple[float, float] = SKY_NORMS,
+    core_arcmin: float = CORE_ARCMIN,
 ) -> Scene:
     """Fold all components; the cluster's counts are `source_over_background` times the background's at its core."""
     area, redistribution = read_responses(*response_files("cy18"))
@@ -109,7 +113,7 @@ def make_scene(
     background = sum(each[band].sum() for each in particles.values()) / chips_arcmin2
     background += sky_norms @ sky[:, 0, band].sum(axis=1)
     at_core = source_over_background * background / cluster[EVENTS_KT_KEV][0, band].sum()
-    return Scene(sky, cluster, particles, at_core * 2.0**1.5, edge_arcmin, sky_norms)
+    return Scene(sky, cluster, particles, at_core * 2.0**1.5, edge_arcmin, sky_norms, core_arcmin)
 
 
 def _particle_shape(line_strength: float) -> np.ndarray:

@@ -3,9 +3,9 @@
 An independent program's answer for tests. It runs in a process of its own (environment of
 `cpxt_hpc.fitting.xspec.child_environment`), because XSPEC wants HEADAS before it is loaded. No module of the package
 is imported. Request: ``spectra`` (list of pha, bkg, arf, rmf paths), ``statistic``, ``subtract``, ``nh``,
-``redshift``, ``abundance``, ``band`` [keV], ``apec_root``, ``start`` (kT, norm), ``points`` (list of kT, norm,
-optional). Answer: ``kT``, ``norm``, ``stat`` of its fit, ``n`` channels, the statistic at the ``points``, and
-``kt_limits`` (absent ones null).
+``redshift``, ``abundance``, ``band`` [keV], ``apec_root``, ``start`` (kT, norm; null for no fit), ``points`` (list of
+kT, norm, optional). Answer: ``n`` channels, the statistic at the ``points``, and ``kT``, ``norm``, ``stat`` and
+``kt_limits`` (absent ones null) of its fit.
 """
 
 import json
@@ -18,7 +18,15 @@ from sherpa.estmethods import Confidence
 from sherpa.fit import Fit
 from sherpa.models import SimulFitModel
 from sherpa.optmethods import LevMar
-from sherpa.stats import Chi2Gehrels, CStat
+from sherpa.stats import Chi2DataVar, Chi2Gehrels, Chi2XspecVar, CStat, WStat
+
+STATISTICS = {
+    "cstat": CStat,
+    "wstat": WStat,
+    "chi2gehrels": Chi2Gehrels,
+    "chi2datavar": Chi2DataVar,
+    "chi2xspecvar": Chi2XspecVar,
+}
 
 
 def main(request):
@@ -46,7 +54,7 @@ def main(request):
             pha.subtract()
         data.append(pha)
         models.append(Response1D(pha)(absorption * plasma))
-    statistic = {"cstat": CStat, "chi2gehrels": Chi2Gehrels}[request["statistic"]]()
+    statistic = STATISTICS[request["statistic"]]()
     method, limits = LevMar(), Confidence()
     limits.parallel = False
     fit = Fit(DataSimulFit("all", data), SimulFitModel("all", models), statistic, method, limits)
@@ -55,10 +63,15 @@ def main(request):
         plasma.kT, plasma.norm = kt, norm
         return float(fit.calc_stat())
 
-    answer = {"points": [value_at(*point) for point in request.get("points", [])]}
+    answer = {
+        "points": [value_at(*point) for point in request.get("points", [])],
+        "n": sum(len(d.get_dep(True)) for d in data),
+    }
+    if request["start"] is None:
+        return answer
     plasma.kT, plasma.norm = request["start"]
     result = fit.fit()
-    answer.update(kT=plasma.kT.val, norm=plasma.norm.val, stat=float(result.statval), n=int(result.numpoints))
+    answer.update(kT=plasma.kT.val, norm=plasma.norm.val, stat=float(result.statval))
     errors = fit.est_errors(parlist=(plasma.kT,))
     answer["kt_limits"] = [
         None if side[0] is None else plasma.kT.val + side[0] for side in (errors.parmins, errors.parmaxes)

@@ -291,7 +291,7 @@ def _fit_region(options: argparse.Namespace) -> int:
         fitter=fitter,
         pixels=chosen.pixels(fitter),
         row=row,
-        model=xspec_model(fit_input, config.fit.apec_root),
+        model=xspec_model(fit_input, _tables(config.fit.apec_root)),
     )
     ra, dec = fit_input.grid.wcs().all_pix2world(float(row["ix"]), float(row["iy"]), 0)
     facts = report(
@@ -306,6 +306,17 @@ def _fit_region(options: argparse.Namespace) -> int:
         for path in write_region(export, folder):
             log.info("written: %s", path)
     return _deliver(options, facts, shown_region(export), export.title, folder, export.stem)
+
+
+def _tables(apec_root: str) -> str:
+    """Where the AtomDB tables of the fit lie; empty on a machine without them."""
+    from cpxt_hpc.errors import MissingInput
+    from cpxt_hpc.fitting.xspec import checked_apec_root
+
+    try:
+        return str(checked_apec_root(apec_root or None))
+    except MissingInput:
+        return ""
 
 
 def _chosen_region(options: argparse.Namespace, layout: ClusterLayout, fit_input: FitInput) -> OneRegion:

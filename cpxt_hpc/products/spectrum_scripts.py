@@ -91,7 +91,7 @@ def xspec_script(fit: ExportedFit) -> str:
         *commands.split("\n"),
         f"abund {fit.model.abundance_table}",
         f"xsect {fit.model.cross_sections}",
-        *([f"xset APECROOT {fit.model.apec_root}"] if fit.model.apec_root else []),
+        *_xspec_tables(fit.model.apec_root),
         "data "
         + " ".join(
             f"{group}:{number} {name}.pi" for number, (group, name) in enumerate(zip(groups, fit.names, strict=True), 1)
@@ -137,13 +137,15 @@ def sherpa_script(fit: ExportedFit) -> str:
         f"The fit here: {_found(fit)}",
         '"""',
         "",
+        "from pathlib import Path",
+        "",
         "from sherpa.astro import ui",
         "",
         f"NAMES = {list(fit.names)!r}",
         "",
         f'ui.set_xsabund("{fit.model.abundance_table}")',
         f'ui.set_xsxsect("{fit.model.cross_sections}")',
-        *([f'ui.set_xsxset("APECROOT", "{fit.model.apec_root}")'] if fit.model.apec_root else []),
+        *_sherpa_tables(fit.model.apec_root),
         f'absorption = ui.create_model_component("xs{fit.model.absorption}", "absorption")',
         f"absorption.nH = {fit.values['nH']!r}",
         *([] if fit.settings.free_nh else ["absorption.nH.freeze()"]),
@@ -189,7 +191,8 @@ _SHERPA_DATA = {
         "def known_background(name, number):",
         '    """The expected background counts as a model of channels, with a scale that may be thawed."""',
         '    counts = ui.unpack_pha(f"{name}_bgmodel.pi").counts',
-        '    ui.load_user_model(lambda p, x, *args: p[0] * counts[x.astype(int) - 1], f"background{number}")',
+        "    # Of all channels, noticed or not: so does the folded source.",
+        '    ui.load_user_model(lambda p, *grid: p[0] * counts, f"background{number}")',
         '    ui.add_user_pars(f"background{number}", ["scale"], [1.0], parfrozen=[True])',
         '    return ui.get_model_component(f"background{number}")',
         "",
@@ -202,6 +205,23 @@ _SHERPA_DATA = {
     "profiled": [*_LOAD, "    ui.set_source(number, source)"],
 }
 """How the spectra are loaded: with an expected background, with a subtracted one, with one that wstat profiles."""
+
+
+def _xspec_tables(apec_root: str) -> list[str]:
+    """The AtomDB of the fit, where its tables are at hand; XSPEC's own ones elsewhere."""
+    if not apec_root:
+        return []
+    return [f"if {{[file exists {{{apec_root}_line.fits}}]}} {{ xset APECROOT {apec_root} }}"]
+
+
+def _sherpa_tables(apec_root: str) -> list[str]:
+    """As `_xspec_tables`."""
+    if not apec_root:
+        return []
+    return [
+        f"if Path({apec_root + '_line.fits'!r}).is_file():  # else XSPEC's own tables",
+        f'    ui.set_xsxset("APECROOT", {apec_root!r})',
+    ]
 
 
 def _kind(statistic: str) -> str:

@@ -10,7 +10,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
-from field_scene import BLANK_NORMS, DEC_DEG, OBSIDS, RA_DEG, TrueExpectation, make_scene, pointing_of, write_field
+from field_scene import (
+    BLANK_NORMS,
+    CORE_ARCMIN,
+    DEC_DEG,
+    OBSIDS,
+    RA_DEG,
+    TrueExpectation,
+    make_scene,
+    pointing_of,
+    write_field,
+)
 
 from cpxt_hpc.config import BackgroundSection, CleanSection, ClusterConfig, ClusterSection, ResponseSection
 from cpxt_hpc.fitting import nodes
@@ -29,10 +39,12 @@ SKY_NORMS = (1.0e-5, 1.1e-6)
 EXPOSURE_S, BLANK_S = 20_000.0, 100_000.0
 
 
-def prepare(folder, *, edge_arcmin):
+def prepare(folder, *, edge_arcmin, core_arcmin=CORE_ARCMIN):
     """A field after stages 1 to 4, with few events: an isothermal cluster, cropped to 3 arcmin."""
     layout = ClusterLayout(folder, "field")
-    scene = make_scene([6.0], source_over_background=2.0, edge_arcmin=edge_arcmin, sky_norms=SKY_NORMS)
+    scene = make_scene(
+        [6.0], source_over_background=2.0, edge_arcmin=edge_arcmin, sky_norms=SKY_NORMS, core_arcmin=core_arcmin
+    )
     write_field(layout, scene, np.random.default_rng(4), exposure_s=EXPOSURE_S, blank_s=BLANK_S)
     for name, shape in (
         ("sources.reg", f'circle({RA_DEG + 0.3},{DEC_DEG},1")'),
@@ -138,9 +150,19 @@ def test_a_local_background_has_the_sky_of_the_observation(field):
     assert fit_sky_background(context, None, None, None) == (None, None)
 
 
+def test_the_tail_of_a_cluster_beyond_the_crop_is_not_taken_for_sky(tmp_path):
+    context, _ = prepare(tmp_path, edge_arcmin=30.0, core_arcmin=1.5)
+    skies, *_ = fit(context)
+    assert None not in skies
+    for row, own, blank in zip(sky_table(context), SKY_NORMS, BLANK_NORMS, strict=True):
+        found, error = float(row["norm_per_arcmin2"]), float(row["norm_error"])
+        assert found == pytest.approx(own - blank, abs=3.5 * error + 0.03 * blank)
+    assert float(row["tail_counts"]) > 0.0
+
+
 def test_the_light_of_a_cluster_that_fills_the_field_is_not_subtracted(tmp_path, caplog):
     context, _ = prepare(tmp_path, edge_arcmin=30.0)
     skies, *_ = fit(context)
     assert skies == (None, None)
-    assert "no area off the cluster is large enough" in caplog.text
+    assert "is more than the whole extragalactic background" in caplog.text
     assert sky_table(context) == []

@@ -22,8 +22,9 @@ class SkyRow:
         XSPEC's norm of apec; photon/cm2/s/keV at 1 keV of the power law.
     area_arcmin2 : float
         Sky used, all observations together.
-    counts, blank_sky_counts, sky_counts : float
-        In the fitted band: observed, expected from the blank sky, fitted for all components together.
+    counts, blank_sky_counts, sky_counts, tail_counts : float
+        In the fitted band: observed, expected from the blank sky, fitted for all components together, and for the
+        cluster's own light there.
     """
 
     component: str
@@ -33,6 +34,7 @@ class SkyRow:
     counts: float
     blank_sky_counts: float
     sky_counts: float
+    tail_counts: float
 
 
 def write_sky_table(path: Path, rows: Sequence[SkyRow]) -> None:

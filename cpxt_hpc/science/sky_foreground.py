@@ -18,15 +18,6 @@ PLASMA_KT_KEV = 0.2
 PHOTON_INDEX = 1.4
 COMPONENTS = ("sky 0.2 keV", "sky power law")
 
-SIGNIFICANT = 2.0
-"""Standard deviations by which the near half of an area must be brighter to be left out: area is cheaper than bias."""
-
-NOTABLE_SHARE = 0.02
-"""Cluster light, as part of the background, that is worth leaving an area out for: the particles are no flatter."""
-
-LARGEST_SHARE_ERROR = 0.05
-"""How well it must be known that an area holds no cluster light, as part of the background."""
-
 TAIL_POWER = 3.0
 """Cluster light far out falls as this power of the radius (a beta model of beta = 2/3)."""
 
@@ -36,7 +27,7 @@ _CONVERGED = 1e-12
 
 @dataclasses.dataclass(frozen=True)
 class OffClusterSpectrum:
-    """One observation's spectrum off the cluster, in the fitted channels.
+    """One observation's spectra off the cluster: the fitted channels, of one area or of several rings in a row.
 
     Attributes
     ----------
@@ -67,10 +58,13 @@ class SkyFit:
     norms : ndarray of float64, shape (n_components,)
     covariance : ndarray of float64, shape (n_components, n_components)
         From the counts, those of the blank sky, and the errors of its scales.
+    log_likelihood : float
+        Up to a constant of the counts.
     """
 
     norms: np.ndarray
     covariance: np.ndarray
+    log_likelihood: float
 
     @property
     def errors(self) -> np.ndarray:
@@ -134,7 +128,9 @@ def fit_sky(spectra: Sequence[OffClusterSpectrum]) -> SkyFit:
     spread = (pull * (expected + blank_variance)) @ pull.T
     shifted = shifts @ pull.T
     inverse = _solved(curvature, np.eye(len(norms)), unit)
-    return SkyFit(norms, inverse @ (spread + shifted.T @ shifted) @ inverse)
+    return SkyFit(
+        norms, inverse @ (spread + shifted.T @ shifted) @ inverse, float(np.sum(counts * np.log(expected) - expected))
+    )
 
 
 def _improves(counts: np.ndarray, expected: np.ndarray, change: np.ndarray) -> bool:
@@ -154,56 +150,53 @@ def _solved(matrix: np.ndarray, right: np.ndarray, unit: np.ndarray) -> np.ndarr
     return (np.linalg.solve(scaled, scaled_right).T / unit).T
 
 
-def flat_area(
-    counts: np.ndarray,
-    background: np.ndarray,
-    blank_variance: np.ndarray,
-    exposure: np.ndarray,
-    radius: np.ndarray,
-    *,
-    least_counts: float,
-) -> np.ndarray:
-    """Part of the area off a cluster that holds none of the cluster's light.
+def tail_brightness(radius: np.ndarray, core_radius: float) -> np.ndarray:
+    """Brightness of a cluster far out, any unit: a beta model of beta = 2/3."""
+    return (np.asarray(radius, dtype=float) ** 2 + core_radius**2) ** (-0.5 * TAIL_POWER)
 
-    Cluster light falls with the radius, the sky does not. The area is cut into halves, near and far. For as long as
-    the near one is brighter, by `SIGNIFICANT` standard deviations, and a tail that falls with `TAIL_POWER` would be
-    more than `NOTABLE_SHARE` of the background, the near half is left out. An area too narrow or too poor to tell is
-    not used.
+
+def cluster_light_off_cluster(
+    counts: np.ndarray, background: np.ndarray, blank_variance: np.ndarray, exposure: np.ndarray, radius: np.ndarray
+) -> tuple[float, float]:
+    """How much of the light off a cluster is the cluster's own, told by how it falls with the radius.
+
+    The sky does not fall. The area is cut into a near and a far half; their difference in brightness tells how bright a
+    tail is that falls with `TAIL_POWER`.
 
     Parameters
     ----------
     counts, background, blank_variance : ndarray, shape (n_pixels,)
         Observed counts, those expected from the blank sky, and the variance of these.
     exposure : ndarray, shape (n_pixels,)
-        Vignetted exposure; where it is 0 a pixel is not used.
+        Vignetted exposure; somewhere above 0.
     radius : ndarray, shape (n_pixels,)
         From the cluster's centre.
-    least_counts : float
-        Where fewer are left, nothing is.
 
     Returns
     -------
-    ndarray of bool, shape (n_pixels,)
-        All False where no part can be used.
+    share, error : float
+        Mean light of the tail over the background, and its error; infinite where one radius only is exposed.
     """
-    nowhere = np.zeros(len(counts), dtype=bool)
-    chosen = exposure > 0.0
-    while counts[chosen].sum() >= least_counts:
-        order = np.argsort(radius[chosen], kind="stable")
-        summed = np.cumsum(exposure[chosen][order])
-        middle = radius[chosen][order][np.searchsorted(summed, 0.5 * summed[-1])]
-        halves = chosen & (radius <= middle), chosen & (radius > middle)
-        if not halves[1].any():
-            return nowhere
-        exposures = np.array([exposure[half].sum() for half in halves])
-        excess = np.array([(counts - background)[half].sum() for half in halves]) / exposures
-        variance = np.array([(counts + blank_variance)[half].sum() for half in halves]) / exposures**2
-        near_radius, far_radius = (np.average(radius[half], weights=exposure[half]) for half in halves)
-        fall = (far_radius / near_radius) ** TAIL_POWER
-        # Mean light of both halves for a difference of 1, over the background.
-        share = 0.5 * (fall + 1.0) / (fall - 1.0) * exposures.sum() / background[chosen].sum()
-        brighter, error = excess[0] - excess[1], float(np.sqrt(variance.sum()))
-        if brighter <= SIGNIFICANT * error or share * brighter <= NOTABLE_SHARE:
-            return chosen if share * error <= LARGEST_SHARE_ERROR else nowhere
-        chosen = halves[1]
-    return nowhere
+    near = radius <= _radii_of_equal_exposure(radius, exposure, 2)[0]
+    halves = near, ~near & (exposure > 0.0)
+    exposures = np.array([exposure[half].sum() for half in halves])
+    if not np.all(exposures > 0.0):
+        return np.inf, np.inf
+    excess = np.array([(counts - background)[half].sum() for half in halves]) / exposures
+    variance = np.array([(counts + blank_variance)[half].sum() for half in halves]) / exposures**2
+    near_light, far_light = (np.average(tail_brightness(radius[half], 0.0), weights=exposure[half]) for half in halves)
+    mean_light = np.average(tail_brightness(radius[exposure > 0.0], 0.0), weights=exposure[exposure > 0.0])
+    factor = mean_light / (near_light - far_light) * exposures.sum() / background[exposure > 0.0].sum()
+    return float(factor * (excess[0] - excess[1])), float(factor * np.sqrt(variance.sum()))
+
+
+def rings_of_equal_exposure(radius: np.ndarray, exposure: np.ndarray, n_rings: int) -> np.ndarray:
+    """Number of each pixel's ring, from the inside, 0 to n_rings - 1; shape (n_pixels,)."""
+    return np.searchsorted(_radii_of_equal_exposure(radius, exposure, n_rings), radius, side="left")
+
+
+def _radii_of_equal_exposure(radius: np.ndarray, exposure: np.ndarray, n_rings: int) -> np.ndarray:
+    """Radii between the rings, shape (n_rings - 1,)."""
+    order = np.argsort(radius, kind="stable")
+    summed = np.cumsum(exposure[order])
+    return radius[order][np.searchsorted(summed, summed[-1] * np.arange(1, n_rings) / n_rings)]

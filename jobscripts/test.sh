@@ -9,7 +9,7 @@
 set -uo pipefail
 
 # Debian packages that tests behind --system use; a test asks for the program it needs and skips without it.
-SYSTEM_PACKAGES=(funtools)
+SYSTEM_PACKAGES=(funtools munge slurm-wlm)
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 arguments=()
@@ -32,12 +32,25 @@ if [ -n "$system" ]; then
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
 fi
+install_packages() {  # install_packages NAME...: by apt, quietly; mirrors fail now and then
+    local try options=(-qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+    export DEBIAN_FRONTEND=noninteractive
+    for try in 1 2 3; do
+        if apt-get "${options[@]}" update && apt-get "${options[@]}" install -y --no-install-recommends "$@"; then
+            return
+        fi
+        [ "$try" = 3 ] || sleep 5
+    done
+    return 1
+}
+
 if [ "${#missing[@]}" -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "test: installs ${missing[*]}"
-        { DEBIAN_FRONTEND=noninteractive apt-get update -qq &&
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null ||
+        output=$(install_packages "${missing[@]}" 2>&1) || {
+            printf '%s\n' "$output" | tail -n 5 >&2
             echo "test: apt could not install ${missing[*]}: the tests that need them are skipped" >&2
+        }
     else
         echo "test: ${missing[*]} not installed (needs root and apt): the tests that need them are skipped" >&2
     fi

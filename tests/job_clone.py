@@ -1,4 +1,7 @@
-"""A clone of the job scripts in a folder with blanks, whose environment runs `fake_fit` in place of ``cpxt-fit``."""
+"""A clone of the job scripts whose environment has `fake_fit` in place of ``cpxt-fit``.
+
+Its ``cpxt-prep`` ends with the exit code FAKE_PREP_CODE, its ``cpxt-maps`` says that it has made maps.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,11 @@ def make_clone(folder: Path, *, fake: bool = True) -> Path:
         (folder / ".venv").symlink_to(sys.prefix)
         return scripts
     commands = {"cpxt-fit": f"'{sys.executable}' '{TESTS}/fake_fit.py'", "python": f"'{sys.executable}'"}
-    for name in ("mpiexec", "cpxt-prep", "cpxt-maps"):
-        commands[name] = f"'{Path(sys.prefix, 'bin', name)}'"
+    commands["mpiexec"] = f"'{Path(sys.prefix, 'bin', 'mpiexec')}'"
     for name, command in commands.items():
         write_program(folder / ".venv" / "bin" / name, f'exec {command} "$@"')
+    write_program(folder / ".venv" / "bin" / "cpxt-prep", 'exit "${FAKE_PREP_CODE:-0}"')
+    write_program(folder / ".venv" / "bin" / "cpxt-maps", "echo made maps")
     return scripts
 
 

@@ -141,6 +141,12 @@ class BackgroundSection:
 class ResponseSection:
     """``[response]``: how the response changes over the field."""
 
+    tiles: str = setting(
+        "auto",
+        doc="auto: each tile of repro/tiles (NAME.arf with its area NAME.reg) has its own ARF, where there are tiles; "
+        "1: one ARF for the whole field, vignetted.",
+        choices=("auto", "1"),
+    )
     vignetting: str = setting(
         "hrma",
         doc="hrma: the effective area falls off axis as the mirror's does; none: one response for the whole field.",

@@ -11,7 +11,7 @@ from astropy.io import fits
 from test_bin_stage import LOOKS, _xspec_once, context_of, prepared  # noqa: F401
 
 from cpxt_hpc.config import FitSection, ResponseSection
-from cpxt_hpc.errors import DataError
+from cpxt_hpc.errors import DataError, MissingInput
 from cpxt_hpc.io.fit_input import read_fit_input
 from cpxt_hpc.io.images import read_image
 from cpxt_hpc.io.ogip import read_responses
@@ -19,6 +19,7 @@ from cpxt_hpc.io.vignetting_table import hrma_vignetting
 from cpxt_hpc.layout import ClusterLayout
 from cpxt_hpc.science.vignetting import relative_area
 from cpxt_hpc.stages import bin as binning
+from cpxt_hpc.stages import respond
 from cpxt_hpc.stages.fold import fold_field
 
 
@@ -171,3 +172,52 @@ def test_the_error_of_a_tabulated_model_is_stored_and_told(copy, caplog):
     packed = read_fit_input(copy.fit_input)
     assert 0.001 < packed.settings["model_error"] < 0.01
     assert f"zbremss is not linear in kT: tabulated at {len(packed.kt_nodes_kev)} temperatures" in caplog.text
+
+
+def hand_in_tiles(layout, *names):
+    """Tiles of observation 7: a strip in the west with half of the area, and the rest."""
+    folder = layout.observation(7).repro / "tiles"
+    folder.mkdir(parents=True)
+    with fits.open(layout.observation(7).arf) as arf:
+        for name, factor, region in (
+            ("east", 1.0, "box(150.03,22.0,216\",720\",0)"),
+            ("west", 0.5, "box(149.97,22.0,216\",720\",0)"),
+        ):  # fmt: skip
+            arf["SPECRESP"].data["SPECRESP"] *= factor
+            arf.writeto(folder / f"{name}.arf.gz")
+            (folder / f"{name}.reg").write_text(f"fk5\n{region}\n")
+    return folder
+
+
+def test_each_tile_has_its_own_arf(copy):
+    hand_in_tiles(copy)
+    assert copy.observation(7).repro / "tiles" / "west.reg" in respond.STAGE.needs(context_of(copy))
+    respond.run(context_of(copy))
+    assert copy.observation(7).analysis / "tiles" / "west.arf" in binning.STAGE.needs(context_of(copy))
+    model, grid, _ = folded(copy)
+    tiled, vignetted = model.responses
+    whole = own_arf(copy, 7).area_cm2
+    np.testing.assert_allclose(tiled.area_cm2, [whole, 0.5 * whole], rtol=1e-6)
+    ra, _ = grid.wcs().all_pix2world(*np.indices(grid.shape)[::-1], 0)
+    away = np.abs(ra - 150.0) > 3e-3  # the boxes overlap a little: their width is in arcsec on the sky
+    assert np.array_equal(tiled.index[away], (ra < 150.0)[away])
+    assert not tiled.part.any() and len(vignetted.area_cm2) > 3
+    np.testing.assert_allclose(model.rates[0][1], 0.5 * model.rates[0][0], rtol=1e-6)
+    np.testing.assert_allclose(tiled.relative_area, np.where(tiled.index == 0, 1.0, 0.5), rtol=1e-6)
+    one, _, _ = folded(copy, response=ResponseSection(tiles="1"))
+    assert len(one.responses[0].area_cm2) > 3
+
+
+def test_tiles_that_were_taken_away_are_forgotten(copy):
+    folder = hand_in_tiles(copy)
+    respond.run(context_of(copy))
+    shutil.rmtree(folder)
+    respond.run(context_of(copy))
+    model, _, _ = folded(copy)
+    assert model.responses[0].part.any()
+
+
+def test_a_tile_without_an_area_is_refused(copy):
+    (hand_in_tiles(copy) / "east.reg").unlink()
+    with pytest.raises(MissingInput, match=r"has east\.arf but no east\.reg"):
+        respond.run(context_of(copy))

@@ -59,6 +59,7 @@ SETTINGS_SINCE_SCHEMA_1: dict[str, Value] = {
     "local_region": "",
     "groups": "detector",
     "sky": "none",
+    "tiles": "1",
     "vignetting": "none",
     "arf_off_axis_arcmin": -1.0,
     "plasma": "apec",

@@ -23,6 +23,7 @@ from cpxt_hpc.stages.fold import FoldedField, fold_field
 from cpxt_hpc.stages.map_exposure import map_exposure_s
 from cpxt_hpc.stages.pack import pack_observation
 from cpxt_hpc.stages.sky import fit_sky_background
+from cpxt_hpc.stages.tiles import laid_out_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -206,6 +207,12 @@ def _needs(context: StageContext) -> list[Path]:
                 each.background_model,
             )
         ),
+        *(
+            path
+            for each in map(layout.observation, context.config.obsids)
+            for pair in laid_out_tiles(each).values()
+            for path in pair
+        ),
         *(each.arf_region for each in map(layout.observation, context.config.obsids) if each.arf_region.is_file()),
     ]
 
@@ -227,7 +234,7 @@ STAGE = Stage(
         "cluster.name", "cluster.observation_ids", "cluster.hydrogen_column_density", "cluster.redshift",
         "cluster.abundance", "cluster.signal_to_noise", "binning.snr", "binning.max_radius_pixel",
         "background.template_counts", "background.template_max_channels", "background.source", "background.groups",
-        "background.sky", "background.local_region", "response.vignetting",
+        "background.sky", "background.local_region", "response.tiles", "response.vignetting",
         "response.arf_off_axis_arcmin", "fit.plasma", "fit.free", "binning.edge", "fit.energy_min_kev",
         "fit.energy_max_kev", "fit.absorption", "fit.abundance_table", "fit.cross_sections", "fit.apec_root",
     ),

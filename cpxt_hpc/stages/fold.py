@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import math
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from cpxt_hpc.science.vignetting import (
 from cpxt_hpc.stages.arf_place import ArfPlace, arf_places
 from cpxt_hpc.stages.base import StageContext
 from cpxt_hpc.stages.map_exposure import map_exposure_s
+from cpxt_hpc.stages.tiles import laid_out_tiles, tile_areas
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +160,9 @@ def _field_responses(context: StageContext, grid: PixelGrid, mask: np.ndarray) -
     for obsid in context.config.obsids:
         observation, place = context.layout.observation(obsid), places[obsid]
         area, redistribution = read_responses(observation.arf, observation.rmf)
-        if is_vignetted:
+        if context.config.response.tiles == "auto" and laid_out_tiles(observation):
+            fields.append(_tiled(context, observation, area, redistribution, grid))
+        elif is_vignetted:
             used = map_exposure_s(observation, grid, mask) > 0.0
             angles = off_axis_angles_arcmin(grid, *pointing_of(observation))
             fields.append(_vignetted(obsid, area, redistribution, angles, used, place))
@@ -171,6 +175,23 @@ def _field_responses(context: StageContext, grid: PixelGrid, mask: np.ndarray) -
                 )
             )  # fmt: skip
     return tuple(fields)
+
+
+def _tiled(
+    context: StageContext,
+    observation: ObservationLayout,
+    area: EffectiveArea,
+    redistribution: Redistribution,
+    grid: PixelGrid,
+) -> FieldResponses:
+    """Responses of an observation whose tiles have their own ARFs."""
+    areas, index = tile_areas(context.layout, observation, grid)
+    at_brightness = int(np.searchsorted(area.energy_edges_kev, BRIGHTNESS_ENERGY_KEV)) - 1
+    relative = areas[:, at_brightness] / areas[:, at_brightness].max()
+    return FieldResponses(
+        redistribution, area.energy_edges_kev, areas, index=index, part=np.zeros(grid.shape, dtype=np.float32),
+        relative_area=relative[index], arf_iy=math.nan, arf_ix=math.nan,
+    )  # fmt: skip
 
 
 def pointing_of(observation: ObservationLayout) -> tuple[float, float]:

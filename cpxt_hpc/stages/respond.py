@@ -11,8 +11,10 @@ import numpy as np
 from cpxt_hpc.errors import DataError
 from cpxt_hpc.io.atomic import replacing
 from cpxt_hpc.io.ogip import read_responses
+from cpxt_hpc.layout import ObservationLayout
 from cpxt_hpc.science.response import N_PI_CHANNELS
 from cpxt_hpc.stages.base import Stage, StageContext
+from cpxt_hpc.stages.tiles import handed_in_tiles, laid_out_tiles
 from cpxt_hpc.toolchain.base import ResponseFiles
 from cpxt_hpc.toolchain.builtin import BuiltinToolchain
 
@@ -32,6 +34,18 @@ def run(context: StageContext) -> None:
         copy_uncompressed(files.arf, observation.arf)
         copy_uncompressed(files.rmf, observation.rmf)
         logger.info("ObsID %d: responses %s, %s", obsid, files.arf.name, files.rmf.name)
+        _lay_out_tiles(observation, files.rmf)
+
+
+def _lay_out_tiles(observation: ObservationLayout, rmf: Path) -> None:
+    """Lay copies of the tiles' ARFs and region files beside the cleaned events; what was handed in before goes."""
+    for arf, region in laid_out_tiles(observation).values():
+        arf.unlink()
+        region.unlink(missing_ok=True)
+    for arf, region in handed_in_tiles(observation).values():
+        check_responses(arf, rmf)
+        for source in (arf, region):
+            copy_uncompressed(source, observation.analysis / "tiles" / source.name.removesuffix(".gz"))
 
 
 def check_responses(arf: Path, rmf: Path) -> None:
@@ -53,6 +67,7 @@ def check_responses(arf: Path, rmf: Path) -> None:
 
 def copy_uncompressed(source: Path, target: Path) -> None:
     """Copy a file, gzip'ed or not, as a plain one, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     content = source.read_bytes()
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
@@ -65,12 +80,22 @@ def _located(context: StageContext) -> dict[int, ResponseFiles]:
 
 
 def _needs(context: StageContext) -> list[Path]:
-    return [path for files in _located(context).values() for path in (files.arf, files.rmf)]
+    tiles = [path for each in _observations(context) for pair in handed_in_tiles(each).values() for path in pair]
+    return [path for files in _located(context).values() for path in (files.arf, files.rmf)] + tiles
 
 
 def _makes(context: StageContext) -> list[Path]:
-    observations = map(context.layout.observation, context.config.obsids)
-    return [path for each in observations for path in (each.arf, each.rmf)]
+    tiles = [
+        each.analysis / "tiles" / path.name.removesuffix(".gz")
+        for each in _observations(context)
+        for pair in handed_in_tiles(each).values()
+        for path in pair
+    ]
+    return [path for each in _observations(context) for path in (each.arf, each.rmf)] + tiles
+
+
+def _observations(context: StageContext) -> list[ObservationLayout]:
+    return [context.layout.observation(obsid) for obsid in context.config.obsids]
 
 
 STAGE = Stage(

@@ -1,5 +1,6 @@
 """Bad PHA files and responses: one clear message that names the file, or a flag, and never a wrong number."""
 
+import dataclasses
 import json
 
 import acis_spectra
@@ -8,6 +9,8 @@ import pytest
 from astropy.io import fits
 
 from cpxt_hpc.cli import spectrum
+from cpxt_hpc.io.ogip_write import write_arf, write_rmf
+from cpxt_hpc.science.response import EffectiveArea
 
 MODEL = ["--nH", "0.05", "--redshift", "0.2", "--abundance", "0.3"]
 
@@ -162,11 +165,24 @@ def test_a_matrix_without_its_extension(files, capsys):
     assert "a.rmf: has no table extension MATRIX or SPECRESP MATRIX; it has: EBOUNDS" in message
 
 
-@pytest.mark.parametrize(("option", "value"), [("--energy-max", "11.9"), ("--energy-min", "0.15")])
-def test_energies_outside_the_response(files, capsys, option, value):
-    message = told(capsys, files, option, value, code=2)
-    assert "is wider than the response" in message
+def test_energies_below_the_response(files, capsys):
+    message = told(capsys, files, "--energy-min", "0.15", code=2)
+    assert "the band 0.15 to 8 keV is wider than the response" in message
     assert "a.rmf" in message
+
+
+def test_energies_above_the_response(files, capsys):
+    made = acis_spectra.acis()
+    edges = made.area.energy_edges_kev
+    kept = int(np.searchsorted(edges, 7.0))
+    area = EffectiveArea(edges[: kept + 1], made.area.area_cm2[:kept])
+    short = dataclasses.replace(
+        made.redistribution, energy_edges_kev=edges[: kept + 1], matrix=made.redistribution.matrix[:kept]
+    )
+    write_arf(files / "a.arf", area)
+    write_rmf(files / "a.rmf", short)
+    assert "which knows energies from" in told(capsys, files, code=2)
+    assert fitted(capsys, files, "--energy-max", "6.5")["status"] == "OK"
 
 
 def test_only_bad_channels(files, capsys):

@@ -46,7 +46,7 @@ def _degrees(word: str) -> float | None:
 
 def _sexagesimal(word: str, degrees: float) -> float | None:
     """Degrees from hours or degrees, minutes and seconds; None where the word is no such thing."""
-    parts = re.split(r"[:hdms\s\u00b0'\"]+", word.strip().lower().rstrip('s"'))
+    parts = re.split(r"[:hdms\s\u00b0'\"]+", word.strip().lower().rstrip("hdms'\""))
     if not 2 <= len(parts) <= 3 or not all(re.fullmatch(r"\d+(\.\d*)?", part.lstrip("+-")) for part in parts):
         return None
     sign = -1.0 if parts[0].startswith("-") else 1.0

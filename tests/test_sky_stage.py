@@ -12,7 +12,6 @@ sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
 from field_scene import (
     BLANK_NORMS,
-    CORE_ARCMIN,
     DEC_DEG,
     OBSIDS,
     RA_DEG,
@@ -39,11 +38,11 @@ SKY_NORMS = (1.0e-5, 1.1e-6)
 EXPOSURE_S, BLANK_S = 20_000.0, 100_000.0
 
 
-def prepare(folder, *, edge_arcmin, core_arcmin=CORE_ARCMIN):
-    """A field after stages 1 to 4, with few events: an isothermal cluster, cropped to 3 arcmin."""
+def prepare(folder, *, core_arcmin):
+    """A field after stages 1 to 4, with few events: an isothermal beta model without end, cropped to 3 arcmin."""
     layout = ClusterLayout(folder, "field")
     scene = make_scene(
-        [6.0], source_over_background=2.0, edge_arcmin=edge_arcmin, sky_norms=SKY_NORMS, core_arcmin=core_arcmin
+        [6.0], source_over_background=2.0, edge_arcmin=30.0, sky_norms=SKY_NORMS, core_arcmin=core_arcmin
     )
     write_field(layout, scene, np.random.default_rng(4), exposure_s=EXPOSURE_S, blank_s=BLANK_S)
     for name, shape in (
@@ -84,7 +83,8 @@ def _few_nodes():
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("field"), edge_arcmin=3.0)
+    """The cluster's light reaches far beyond the crop: it must not be taken for sky."""
+    return prepare(tmp_path_factory.mktemp("field"), core_arcmin=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,8 @@ def test_norms_are_what_the_sky_has_beside_the_blank_sky(field, fitted):
         # The levels of the particles, by which the blank sky's own sky is scaled, are 0.93 to 1.10.
         found, error = float(row["norm_per_arcmin2"]), float(row["norm_error"])
         assert found == pytest.approx(own - blank, abs=3.5 * error + 0.03 * blank)
-        assert error < 0.3 * (own - blank)
+        assert error < 0.5 * (own - blank)
+    assert float(rows[0]["tail_counts"]) > 0.0
 
 
 def test_the_expected_background_of_the_map_is_the_true_one(field, fitted):
@@ -124,9 +125,9 @@ def test_the_expected_background_of_the_map_is_the_true_one(field, fitted):
         blank = sum(image.sum(dtype=float) for image in model.images.values())
         ratios.append([blank / truth.sum(), (blank + sky.images.sum()) / truth.sum()])
     without, with_sky = np.mean(ratios, axis=0)
-    # 9000 counts off the cluster, 50,000 of the blank sky in all: 2 %.
+    # 2 % from 9000 counts off the cluster, doubled by the tail that is told from the sky.
     assert without < 0.85
-    assert with_sky == pytest.approx(1.0, abs=0.06)
+    assert with_sky == pytest.approx(1.0, abs=0.1)
 
 
 def test_the_groups_are_ready_for_the_fit(fitted):
@@ -150,18 +151,8 @@ def test_a_local_background_has_the_sky_of_the_observation(field):
     assert fit_sky_background(context, None, None, None) == (None, None)
 
 
-def test_the_tail_of_a_cluster_beyond_the_crop_is_not_taken_for_sky(tmp_path):
-    context, _ = prepare(tmp_path, edge_arcmin=30.0, core_arcmin=1.5)
-    skies, *_ = fit(context)
-    assert None not in skies
-    for row, own, blank in zip(sky_table(context), SKY_NORMS, BLANK_NORMS, strict=True):
-        found, error = float(row["norm_per_arcmin2"]), float(row["norm_error"])
-        assert found == pytest.approx(own - blank, abs=3.5 * error + 0.03 * blank)
-    assert float(row["tail_counts"]) > 0.0
-
-
 def test_the_light_of_a_cluster_that_fills_the_field_is_not_subtracted(tmp_path, caplog):
-    context, _ = prepare(tmp_path, edge_arcmin=30.0)
+    context, _ = prepare(tmp_path, core_arcmin=5.0)
     skies, *_ = fit(context)
     assert skies == (None, None)
     assert "is more than the whole extragalactic background" in caplog.text

@@ -1,10 +1,12 @@
 import shutil
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from numba.core import config
 
 from cpxt_hpc.science.compiled import cache_folder, compiled, modules_compiled_in, source_digest
+from cpxt_hpc.science.compiled_parts import chosen_by_type
 
 
 def twice(x):
@@ -109,3 +111,34 @@ def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch, suffix, content):
     again = compiled(twice)
     assert again(3.0) == 6.0
     assert again.stats.cache_hits
+
+
+class Metres(NamedTuple):
+    value: float
+
+
+class Feet(NamedTuple):
+    value: float
+
+
+def of_metres(length):
+    return length.value
+
+
+def of_feet(length):
+    return 0.3048 * length.value
+
+
+@chosen_by_type({Metres: of_metres, Feet: of_feet})
+def in_metres(length):
+    """Any length in metres."""
+
+
+def test_the_type_of_the_first_argument_chooses_the_function():
+    @compiled
+    def double(length):
+        return 2.0 * in_metres(length)
+
+    assert double(Metres(1.5)) == 3.0
+    assert double(Feet(10.0)) == 6.096
+    assert len(double.signatures) == 2

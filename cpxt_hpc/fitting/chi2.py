@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cpxt_hpc.science.compiled import REASSOCIATE, compiled
+from cpxt_hpc.science.compiled import compiled
 
 GEHRELS, DATAVAR, XSPECVAR = 0, 1, 2
 
@@ -74,7 +74,6 @@ def _subtract(errors, counts, blank_counts, blank_scale, exposure, observed, com
             companion[i] = exposure[i] * exposure[i] / variance
 
 
-@compiled(fastmath=REASSOCIATE, part=True)
 def weigh(spectra: Chi2Spectra, model: np.ndarray) -> None:
     """Set ``spectra.pull`` and ``spectra.weight`` to those of a model [count/s]."""
     observed, companion, pull, weight = spectra.observed, spectra.companion, spectra.pull, spectra.weight
@@ -83,7 +82,6 @@ def weigh(spectra: Chi2Spectra, model: np.ndarray) -> None:
         weight[i] = companion[i]
 
 
-@compiled(fastmath=REASSOCIATE, part=True)
 def value(spectra: Chi2Spectra, total: float) -> float:
     """The statistic of the model that was weighed last; `total` does not matter."""
     chi2 = 0.0

@@ -12,7 +12,7 @@ import numpy as np
 from cpxt_hpc.fitting.logarithm import vector_log, weighted_log_sum
 from cpxt_hpc.fitting.rows import BACKGROUND, COUNTS, EXPOSURE, FIRST_NODE, PULL
 from cpxt_hpc.fitting.vectors import expected_totals
-from cpxt_hpc.science.compiled import REASSOCIATE, compiled
+from cpxt_hpc.science.compiled import compiled
 
 SMALLEST_EXPECTED = 1e-25
 """Sherpa's ``trunc_value``: expected counts of a channel in which neither background nor source has any."""
@@ -78,7 +78,6 @@ def _constant(counts: np.ndarray, background: np.ndarray, exposure: np.ndarray) 
     return 2.0 * (total - weighted_log_sum(counts, exposure))
 
 
-@compiled(fastmath=REASSOCIATE, part=True)
 def weigh(spectra: CstatSpectra, model: np.ndarray) -> None:
     """Set ``spectra.pull`` and ``spectra.weight`` to those of a model [count/s]."""
     observed, background, exposure = spectra.observed, spectra.background, spectra.exposure
@@ -89,7 +88,6 @@ def weigh(spectra: CstatSpectra, model: np.ndarray) -> None:
         weight[i] = pull[i] * inverse
 
 
-@compiled(part=True)
 def value(spectra: CstatSpectra, total: float) -> float:
     """The statistic of the model that was weighed last, whose expected source counts sum up to `total`."""
     return spectra.constant + 2.0 * (total + weighted_log_sum(spectra.observed, spectra.pull))
@@ -114,7 +112,6 @@ class CstatWork(NamedTuple):
     constant: float
 
 
-@compiled(part=True)
 def work_space(spectra: CstatSpectra, channel: np.ndarray) -> CstatWork:
     """Take these channels out of the spectra; the rows of the nodes are left open."""
     rows = np.empty((FIRST_NODE + len(spectra.totals), len(channel)))
@@ -132,13 +129,11 @@ def work_space(spectra: CstatSpectra, channel: np.ndarray) -> CstatWork:
     return CstatWork(rows, spectra.totals, total_counts, constant)
 
 
-@compiled(part=True)
 def expected_background(spectra: CstatSpectra) -> np.ndarray:
     """Background counts to expect in every channel."""
     return spectra.background
 
 
-@compiled(fastmath=REASSOCIATE, part=True)
 def sums(work: CstatWork, k: int, m: int, a: float, b: float) -> tuple[float, float, float, float, float]:
     """Sums of t F_k, t F_m, w F_k^2, w F_k F_m, w F_m^2 with t = S / mu, w = S / mu^2 of the model a F_k + b F_m."""
     rows = work.rows
@@ -157,7 +152,6 @@ def sums(work: CstatWork, k: int, m: int, a: float, b: float) -> tuple[float, fl
     return pull_a, pull_b, aa, ab, bb
 
 
-@compiled(fastmath=REASSOCIATE, part=True)
 def pull(work: CstatWork, k: int, m: int, a: float, b: float) -> None:
     """Set row `PULL` to the pulls t = S / mu of the model a F_k + b F_m."""
     rows = work.rows
@@ -166,7 +160,6 @@ def pull(work: CstatWork, k: int, m: int, a: float, b: float) -> None:
         rows[PULL, i] = rows[COUNTS, i] / (rows[BACKGROUND, i] + a * rows[k, i] + b * rows[m, i])
 
 
-@compiled(fastmath=REASSOCIATE, part=True)
 def dual(work: CstatWork, k: int, m: int, a: float, b: float, pulled: float) -> tuple[float, float]:
     """Value and slack of the dual of C / 2 at the pulls t = S / mu of the model M = a F_k + b F_m.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba.extending import overload
 
 from cpxt_hpc.fitting import cstat, wstat
 from cpxt_hpc.fitting.cstat import CstatSpectra, CstatWork
@@ -17,11 +16,14 @@ from cpxt_hpc.fitting.rows import EXPOSURE, FIRST_NODE, PULL
 from cpxt_hpc.fitting.statistics import Spectra
 from cpxt_hpc.fitting.vectors import dot
 from cpxt_hpc.fitting.wstat import WstatSpectra, WstatWork
-from cpxt_hpc.science.compiled import compiled
+from cpxt_hpc.science.compiled import REASSOCIATE, compiled
+from cpxt_hpc.science.compiled_parts import chosen_by_type
 
-_KERNELS = {CstatSpectra: cstat, WstatSpectra: wstat, CstatWork: cstat, WstatWork: wstat}
 SPARSE = 0.3
 """Share of the channels that have counts up to which it pays to pick these out of a node that is looked at once."""
+
+
+Work = CstatWork | WstatWork
 
 
 class Filled(NamedTuple):
@@ -41,14 +43,11 @@ class Filled(NamedTuple):
         Work space of `spread_pulls`.
     """
 
-    work: CstatWork | WstatWork
+    work: Work
     channel: np.ndarray
     all_rates: np.ndarray
     present: np.ndarray
     all_pulls: np.ndarray
-
-
-Work = CstatWork | WstatWork
 
 
 class Slopes(NamedTuple):
@@ -61,56 +60,29 @@ class Slopes(NamedTuple):
     bb: float
 
 
-def _work_space(spectra, channel):
-    raise NotImplementedError("only compiled functions call this one")
+@chosen_by_type({CstatSpectra: cstat.work_space, WstatSpectra: wstat.work_space})
+def _work_space(spectra: Spectra, channel: np.ndarray) -> Work:
+    """Take these channels out of the spectra; the rows of the nodes are left open."""
 
 
+@chosen_by_type({CstatSpectra: cstat.expected_background, WstatSpectra: wstat.expected_background})
 def expected_background(spectra: Spectra) -> np.ndarray:
-    """Background counts to expect in every channel. For compiled callers."""
-    raise NotImplementedError("only compiled functions call this one")
+    """Background counts to expect in every channel."""
 
 
-def _sums(work, k, m, a, b):
-    raise NotImplementedError("only compiled functions call this one")
+@chosen_by_type({CstatWork: cstat.sums, WstatWork: wstat.sums}, fastmath=REASSOCIATE)
+def _sums(work: Work, k: int, m: int, a: float, b: float) -> tuple[float, float, float, float, float]:
+    """Sums of t F_k, t F_m, w F_k^2, w F_k F_m, w F_m^2 with the pulls t and weights w of the model a F_k + b F_m."""
 
 
-def _dual(work, k, m, a, b, pulled):
-    raise NotImplementedError("only compiled functions call this one")
+@chosen_by_type({CstatWork: cstat.dual, WstatWork: wstat.dual}, fastmath=REASSOCIATE)
+def _dual(work: Work, k: int, m: int, a: float, b: float, pulled: float) -> tuple[float, float]:
+    """Value and slack of the dual of half the statistic at the pulls t of the model M; `pulled` is sum(t M)."""
 
 
+@chosen_by_type({CstatWork: cstat.pull, WstatWork: wstat.pull}, fastmath=REASSOCIATE)
 def pull(work: Work, k: int, m: int, a: float, b: float) -> None:
-    """Set row `PULL` to the pulls t = S / x of the model a F_k + b F_m. For compiled callers."""
-    raise NotImplementedError("only compiled functions call this one")
-
-
-@overload(_work_space)
-def _work_space_of(spectra, channel):
-    kernel = _KERNELS[spectra.instance_class].work_space
-    return lambda spectra, channel: kernel(spectra, channel)
-
-
-@overload(expected_background)
-def _expected_background_of(spectra):
-    kernel = _KERNELS[spectra.instance_class].expected_background
-    return lambda spectra: kernel(spectra)
-
-
-@overload(_sums)
-def _sums_of(work, k, m, a, b):
-    kernel = _KERNELS[work.instance_class].sums
-    return lambda work, k, m, a, b: kernel(work, k, m, a, b)
-
-
-@overload(_dual)
-def _dual_of(work, k, m, a, b, pulled):
-    kernel = _KERNELS[work.instance_class].dual
-    return lambda work, k, m, a, b, pulled: kernel(work, k, m, a, b, pulled)
-
-
-@overload(pull)
-def _pull_of(work, k, m, a, b):
-    kernel = _KERNELS[work.instance_class].pull
-    return lambda work, k, m, a, b: kernel(work, k, m, a, b)
+    """Set row `PULL` to the pulls of the model a F_k + b F_m."""
 
 
 @compiled(part=True)

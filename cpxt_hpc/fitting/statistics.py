@@ -10,14 +10,14 @@ Every statistic is convex in the model. Its spectra are of a type of their own, 
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import overload
 
 from cpxt_hpc.fitting import chi2, cstat, wstat
 from cpxt_hpc.fitting.chi2 import Chi2Spectra
 from cpxt_hpc.fitting.cstat import CstatSpectra
 from cpxt_hpc.fitting.vectors import dot
 from cpxt_hpc.fitting.wstat import WstatSpectra
-from cpxt_hpc.science.compiled import compiled
+from cpxt_hpc.science.compiled import REASSOCIATE, compiled
+from cpxt_hpc.science.compiled_parts import chosen_by_type
 
 __all__ = [
     "STATISTICS",
@@ -40,7 +40,6 @@ STATISTICS = {
 }
 
 Spectra = CstatSpectra | WstatSpectra | Chi2Spectra
-_KERNELS = {CstatSpectra: cstat, WstatSpectra: wstat, Chi2Spectra: chi2}
 _CHI2_ERRORS = {CHI2GEHRELS: chi2.GEHRELS, CHI2DATAVAR: chi2.DATAVAR, CHI2XSPECVAR: chi2.XSPECVAR}
 
 
@@ -87,32 +86,14 @@ def prepare(
     return chi2.prepare_chi2(errors, counts, blank_counts, blank_scale, rates, exposure)
 
 
+@chosen_by_type({CstatSpectra: cstat.weigh, WstatSpectra: wstat.weigh, Chi2Spectra: chi2.weigh}, fastmath=REASSOCIATE)
 def weigh_model(spectra: Spectra, model: np.ndarray) -> None:
-    """Set ``spectra.pull`` and ``spectra.weight`` to those of any model, in the units of ``spectra.rates``.
-
-    For compiled callers.
-    """
-    raise NotImplementedError("only compiled functions call this one")
+    """Set ``spectra.pull`` and ``spectra.weight`` to those of any model, in the units of ``spectra.rates``."""
 
 
+@chosen_by_type({CstatSpectra: cstat.value, WstatSpectra: wstat.value, Chi2Spectra: chi2.value}, fastmath=REASSOCIATE)
 def value_of_model(spectra: Spectra, total: float) -> float:
-    """The statistic of the model that was weighed last, whose terms linear in the model sum up to `total`.
-
-    For compiled callers.
-    """
-    raise NotImplementedError("only compiled functions call this one")
-
-
-@overload(weigh_model, jit_options={"error_model": "numpy"})
-def _weigh_model(spectra, model):
-    weigh = _KERNELS[spectra.instance_class].weigh
-    return lambda spectra, model: weigh(spectra, model)
-
-
-@overload(value_of_model, jit_options={"error_model": "numpy"})
-def _value_of_model(spectra, total):
-    value = _KERNELS[spectra.instance_class].value
-    return lambda spectra, total: value(spectra, total)
+    """The statistic of the model that was weighed last, whose terms linear in the model sum up to `total`."""
 
 
 @compiled

@@ -96,7 +96,6 @@ def _background(observed: float, blank: float, c: float, model: float) -> tuple[
     return small if excess <= 0.0 else large, root
 
 
-@compiled(fastmath=REASSOCIATE, part=True)
 def weigh(spectra: WstatSpectra, model: np.ndarray) -> None:
     """Set ``spectra.pull``, ``spectra.weight`` and ``spectra.fitted_background`` to those of a model [count/s]."""
     observed, blank, ratio, exposure = spectra.observed, spectra.blank, spectra.ratio, spectra.exposure
@@ -111,7 +110,6 @@ def weigh(spectra: WstatSpectra, model: np.ndarray) -> None:
         weight[i] = pull[i] * inverse * (max(root, TINY) + blank[i] - c * g) / max(root, TINY)
 
 
-@compiled(part=True)
 def value(spectra: WstatSpectra, total: float) -> float:
     """The statistic of the model that was weighed last, whose expected source counts sum up to `total`."""
     background = 0.0
@@ -144,7 +142,6 @@ class WstatWork(NamedTuple):
     blank_log_c: float
 
 
-@compiled(part=True)
 def work_space(spectra: WstatSpectra, channel: np.ndarray) -> WstatWork:
     """Take these channels out of the spectra. In the others W is linear: 2 (M + B ln(c / r))."""
     rows = np.empty((FIRST_NODE + len(spectra.totals), len(channel)))
@@ -162,13 +159,11 @@ def work_space(spectra: WstatSpectra, channel: np.ndarray) -> WstatWork:
     return WstatWork(rows, spectra.totals, total_counts, constant, blank_log_c)
 
 
-@compiled(part=True)
 def expected_background(spectra: WstatSpectra) -> np.ndarray:
     """Background counts to expect in every channel."""
     return spectra.blank / spectra.ratio
 
 
-@compiled(fastmath=REASSOCIATE, part=True)
 def sums(work: WstatWork, k: int, m: int, a: float, b: float) -> tuple[float, float, float, float, float]:
     """Sums of t F_k, t F_m, w F_k^2, w F_k F_m, w F_m^2 with t = S / x, w = dt/dM of the model M = a F_k + b F_m.
 
@@ -197,7 +192,6 @@ def sums(work: WstatWork, k: int, m: int, a: float, b: float) -> tuple[float, fl
     return pull_a, pull_b, aa, ab, bb
 
 
-@compiled(fastmath=REASSOCIATE, part=True)
 def pull(work: WstatWork, k: int, m: int, a: float, b: float) -> None:
     """Set row `PULL` to the pulls t = S / x of the model a F_k + b F_m."""
     rows = work.rows
@@ -210,7 +204,6 @@ def pull(work: WstatWork, k: int, m: int, a: float, b: float) -> None:
         rows[PULL, i] = 2.0 * rows[RATIO, i] * rows[COUNTS, i] / (root + scaled + both)
 
 
-@compiled(fastmath=REASSOCIATE, part=True)
 def dual(work: WstatWork, k: int, m: int, a: float, b: float, pulled: float) -> tuple[float, float]:
     """Value and slack of the dual of W / 2 at the pulls t = S / x of the model M = a F_k + b F_m.
 

@@ -15,6 +15,8 @@ from typing import Any
 import numba
 from numba.core import config
 
+from cpxt_hpc.science.compiled_parts import part_options
+
 REASSOCIATE = frozenset({"reassoc", "contract", "nsz"})
 """Freedom to reorder sums, so that they use vector instructions. NaN and infinity keep their meaning."""
 
@@ -52,7 +54,7 @@ def compiled(
         "no_cfunc_wrapper": True,
     }
     if part:
-        return numba.jit(no_cpython_wrapper=True, **options)(function)
+        return numba.jit(nopython=True, **part_options(fastmath))(function)
     before = config.CACHE_DIR
     try:
         config.CACHE_DIR = str(_made_private(cache_folder()))

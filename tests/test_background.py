@@ -13,7 +13,8 @@ from cpxt_hpc.science.background import (
     band_residual,
     blank_sky_images,
     blank_sky_weights,
-    ccds_that_suffice,
+    ccds_with_own_level,
+    ccds_with_own_shape,
     event_weights,
     scaled_blank_sky,
     smoothed_background,
@@ -67,8 +68,8 @@ def test_scale_error_is_the_scatter_of_redraws():
 
 def test_back_illuminated_chips_are_groups_of_their_own():
     assert detector_groups((7, 5, 6, 8, 3)) == (
-        BackgroundGroup("FI", (3, 6, 8), (3, 6, 8)), BackgroundGroup("BI5", (5,), (5,)),
-        BackgroundGroup("BI7", (7,), (7,)),
+        BackgroundGroup("FI", (3, 6, 8), (3, 6, 8), (3, 6, 8)), BackgroundGroup("BI5", (5,), (5,), (5,)),
+        BackgroundGroup("BI7", (7,), (7,), (7,)),
     )  # fmt: skip
 
 
@@ -78,9 +79,10 @@ def test_chips_alone_keep_their_detector_groups_name_where_it_is_theirs_alone():
 
 
 def test_chips_that_do_not_suffice_take_the_counts_of_their_whole_detector_group():
-    assert mixed_groups((0, 1, 2, 3, 7), (0, 3)) == (
-        BackgroundGroup("CCD0", (0,), (0,)), BackgroundGroup("FI", (1, 2), (0, 1, 2, 3)),
-        BackgroundGroup("CCD3", (3,), (3,)), BackgroundGroup("BI7", (7,), (7,)),
+    front = (0, 1, 2, 3)
+    assert mixed_groups((*front, 7), (0, 3), (1, 3)) == (
+        BackgroundGroup("CCD0", (0,), (0,), front), BackgroundGroup("FI", (1, 2), front, front),
+        BackgroundGroup("CCD3", (3,), (3,), (3,)), BackgroundGroup("BI7", (7,), (7,), (7,)),
     )  # fmt: skip
 
 
@@ -130,18 +132,24 @@ def test_scale_of_a_ccd_does_not_depend_on_its_weight(pair):
     assert half / whole == pytest.approx(2.0 * max(events.exposure_s.values()) / 100.0)
 
 
-def test_a_ccd_suffices_by_the_counts_of_its_level_and_of_its_template(pair):
+def test_a_ccd_has_its_own_level_where_its_counts_tell_it_to_3_percent(pair):
     events, blank = pair
-    # 50,000 blank-sky events a CCD over 795 channels: 314 in 5 channels. 2160 of 10,000 events in 9.5-12 keV: 2.4 %.
+    # 2160 of 10,000 events of a CCD lie in 9.5-12 keV, 10,800 of its blank sky: 2.4 %; with half of them 3.2 %.
+    assert ccds_with_own_level(events, blank) == (0, 1, 2, 3)
+    fewer = events.select((events["ccd_id"] != 1) | (np.arange(len(events)) % 2 == 0))
+    assert ccds_with_own_level(fewer, blank) == (0, 2, 3)
+    assert ccds_with_own_level(events.select(events["energy"] < 9500.0), blank) == ()
+
+
+def test_a_ccd_has_its_own_template_where_a_window_holds_enough_counts(pair):
+    _, blank = pair
+    # 50,000 blank-sky events a CCD over 795 channels: 314 in 5 channels.
     settings = {"channels": (48, 548), "max_channels": 5}
     in_map = np.ones(len(blank), dtype=bool)
-    assert ccds_that_suffice(events, blank, in_map, enough_counts=290.0, **settings) == (0, 1, 2, 3)
-    assert ccds_that_suffice(events, blank, in_map, enough_counts=340.0, **settings) == ()
+    assert ccds_with_own_shape(blank, in_map, enough_counts=290.0, **settings) == (0, 1, 2, 3)
+    assert ccds_with_own_shape(blank, in_map, enough_counts=340.0, **settings) == ()
     half = (blank["ccd_id"] != 2) | (np.arange(len(blank)) % 2 == 0)
-    assert ccds_that_suffice(events, blank, half, enough_counts=290.0, **settings) == (0, 1, 3)
-    fewer = events.select((events["ccd_id"] != 1) | (np.arange(len(events)) % 2 == 0))
-    assert ccds_that_suffice(fewer, blank, in_map, enough_counts=290.0, **settings) == (0, 2, 3)
-    assert ccds_that_suffice(events.select(events["energy"] < 9500.0), blank, in_map, enough_counts=1, **settings) == ()
+    assert ccds_with_own_shape(blank, half, enough_counts=290.0, **settings) == (0, 1, 3)
 
 
 def test_residual_is_the_excess_over_the_scaled_blank_sky(pair):

@@ -60,14 +60,15 @@ def test_the_groups_of_ccds_do_not_overlap_and_fill_the_map(prepared):
     assert np.mean((images > 0.0).sum(axis=0)[mask] > 1) < 0.2
 
 
-def test_auto_takes_a_ccd_alone_where_its_counts_suffice(prepared):
-    together, _ = cropped(prepared)
-    assert list(together.images) == ["FI"]
+def test_auto_takes_a_ccds_own_level_and_template_where_its_counts_suffice(prepared):
+    model, _ = cropped(prepared)
+    front = (0, 1, 2, 3)
+    described = [(group.name, group.level_ccds, group.shape_ccds) for group in model.groups]
+    assert described == [(f"CCD{ccd}", (ccd,), front) for ccd in front]
     # The map covers a corner of CCD 0 only.
-    mixed, _ = cropped(prepared, template_counts=20)
-    assert [(group.name, group.ccds, group.counted) for group in mixed.groups] == [
-        ("FI", (0,), (0, 1, 2, 3)), ("CCD1", (1,), (1,)), ("CCD2", (2,), (2,)), ("CCD3", (3,), (3,)),
-    ]  # fmt: skip
+    model, rows = cropped(prepared, template_counts=20)
+    assert [group.shape_ccds for group in model.groups] == [front, (1,), (2,), (3,)]
+    assert [row["shape_ccds"] for row in rows] == ["0 1 2 3", "1", "2", "3"]
 
 
 def test_off_the_cluster_is_exposed_and_outside_of_crop_exclude_and_sources(prepared):
@@ -84,7 +85,7 @@ def test_off_the_cluster_is_exposed_and_outside_of_crop_exclude_and_sources(prep
 
 def test_the_table_tells_what_a_referee_asks(prepared):
     _, (row,) = cropped(prepared, groups="detector")
-    assert (row["obsid"], row["group"], row["ccds"], row["counted_ccds"]) == ("8", "FI", "0 1 2 3", "0 1 2 3")
+    assert (row["obsid"], row["group"], row["ccds"], row["level_ccds"]) == ("8", "FI", "0 1 2 3", "0 1 2 3")
     assert (row["datamode"], row["vfaint_cleaned"], row["blank_epoch"]) == ("VFAINT", "no", "2009-09-21T00:00:00")
     assert float(row["blank_exposure_s"]) == pytest.approx(1e5)
     # The field is background only; the level is that of four chips, one of which is fainter.

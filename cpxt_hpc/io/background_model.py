@@ -1,9 +1,9 @@
 """``background_model.fits``: expected background of one observation in the fitted band, by group of CCDs.
 
 One image extension a group, named after it; the primary header has, for group number i from 1: GROUPi its name,
-CCDSi its CCDs and CNTDi those whose counts set its level and template (one digit each), BKGSCLi and BKGERRi the scale
-from weighted blank-sky counts to background counts and its error, BKGLEVi the level relative to the blank sky's, NOBSi
-and NBLANKi the counts in 9.5-12 keV that gave them.
+CCDSi its CCDs, LVLCi those whose counts set its level and SHPCi those that set its template (one digit each), BKGSCLi
+and BKGERRi the scale from weighted blank-sky counts to background counts and its error, BKGLEVi the level relative to
+the blank sky's, NOBSi and NBLANKi the counts in 9.5-12 keV that gave them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def write_background_model(
         scale = scales[group.name]
         cards[f"GROUP{number}"] = (group.name, "group of CCDs")
         cards[f"CCDS{number}"] = ("".join(map(str, group.ccds)), "its CCDs")
-        cards[f"CNTD{number}"] = ("".join(map(str, group.counted)), "CCDs that set level and template")
+        cards[f"LVLC{number}"] = ("".join(map(str, group.level_ccds)), "CCDs that set the level")
+        cards[f"SHPC{number}"] = ("".join(map(str, group.shape_ccds)), "CCDs that set the template")
         cards[f"BKGSCL{number}"] = (float(scale.value), "factor on weighted blank-sky counts")
         cards[f"BKGERR{number}"] = (float(scale.error), "its Poisson error")
         cards[f"BKGLEV{number}"] = (float(scale.level), "factor over ratio of exposures")
@@ -96,8 +97,8 @@ def read_background_model(path: Path) -> BackgroundModel:
             if header[f"GROUP{number}"] != name:
                 raise DataError(f"{path}: extension {name} stands where GROUP{number} says {header[f'GROUP{number}']}.")
             scales[name] = BackgroundScale(*(header[f"{key}{number}"] for key in _SCALE_KEYS))
-            ccds, counted = (tuple(map(int, str(header[f"{key}{number}"]))) for key in ("CCDS", "CNTD"))
-            groups.append(BackgroundGroup(name, ccds, counted))
+            ccds = (tuple(map(int, str(header[f"{key}{number}"]))) for key in ("CCDS", "LVLC", "SHPC"))
+            groups.append(BackgroundGroup(name, *ccds))
     except (KeyError, ValueError) as error:
         raise DataError(f"{path}: lacks the scale of a group of CCDs ({error}). Run stage 4 (crop) again.") from error
     return BackgroundModel(images, scales, tuple(groups), grid)

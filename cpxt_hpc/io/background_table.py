@@ -19,8 +19,8 @@ class BackgroundRow:
     ----------
     obsid : int
     group : str
-    ccds, counted_ccds : str
-        CCDs of the group, and those whose counts set level and template; separated by blanks.
+    ccds, level_ccds, shape_ccds : str
+        CCDs of the group, those whose counts set the level, and those that set the template; separated by blanks.
     scale, scale_error : float
         Factor from weighted blank-sky counts to expected background counts, and its Poisson error.
     level : float
@@ -46,7 +46,8 @@ class BackgroundRow:
     obsid: int
     group: str
     ccds: str
-    counted_ccds: str
+    level_ccds: str
+    shape_ccds: str
     scale: float
     scale_error: float
     level: float

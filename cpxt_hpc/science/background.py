@@ -113,7 +113,7 @@ def background_scales(
     exposure_ratio = observation.reference_exposure_s / max(blank.exposure_s[ccd] for ccd in observation.ccds)
     scales = {}
     for group in detector_groups(observation.ccds) if groups is None else groups:
-        ccds = group.counted
+        ccds = group.level_ccds
         n_observation = int(np.count_nonzero(in_band & np.isin(observation["ccd_id"], ccds)))
         counts = np.array([np.count_nonzero(blank_in_band & (blank["ccd_id"] == ccd)) for ccd in ccds])
         weight = np.array([weights[ccd] for ccd in ccds])
@@ -131,8 +131,19 @@ def background_scales(
     return scales
 
 
-def ccds_that_suffice(
-    observation: EventList,
+def ccds_with_own_level(observation: EventList, blank: EventList) -> tuple[int, ...]:
+    """CCDs whose own counts in the particle band give a level with an error below `LARGEST_SCALE_ERROR`."""
+    hard, blank_hard = (each.in_energy(*PARTICLE_BAND_EV) for each in (observation, blank))
+    suffice = []
+    for ccd in observation.ccds:
+        n = np.count_nonzero(hard & (observation["ccd_id"] == ccd))
+        n_blank = np.count_nonzero(blank_hard & (blank["ccd_id"] == ccd))
+        if n and n_blank and np.sqrt(1.0 / n + 1.0 / n_blank) < LARGEST_SCALE_ERROR:
+            suffice.append(ccd)
+    return tuple(suffice)
+
+
+def ccds_with_own_shape(
     blank: EventList,
     in_map: np.ndarray,
     channels: tuple[int, int],
@@ -140,14 +151,11 @@ def ccds_that_suffice(
     enough_counts: float,
     max_channels: int,
 ) -> tuple[int, ...]:
-    """CCDs whose own counts give a level and a template that are good enough.
-
-    The level's Poisson error is below `LARGEST_SCALE_ERROR`, and the template's widest window holds `enough_counts`.
+    """CCDs whose own blank sky gives a template whose widest window holds enough counts.
 
     Parameters
     ----------
-    observation, blank : EventList
-        As `background_scales` takes them.
+    blank : EventList
     in_map : ndarray of bool, shape (n_blank_events,)
         Blank-sky events that the templates are made of.
     channels : tuple of int
@@ -156,14 +164,11 @@ def ccds_that_suffice(
     max_channels : int
         As `background_template` takes them.
     """
-    hard, blank_hard = (each.in_energy(*PARTICLE_BAND_EV) for each in (observation, blank))
-    suffice = []
-    for ccd in observation.ccds:
-        own, blank_own = observation["ccd_id"] == ccd, blank["ccd_id"] == ccd
-        n, n_blank = np.count_nonzero(hard & own), np.count_nonzero(blank_hard & blank_own)
-        spectrum = np.bincount(blank["pi"][blank_own & in_map], minlength=channels[1] + max_channels + 1)
-        held = window_counts(spectrum, slice(channels[0], channels[1] + 1), max_channels=max_channels)
-        if n and n_blank and np.sqrt(1.0 / n + 1.0 / n_blank) < LARGEST_SCALE_ERROR and held >= enough_counts:
+    fitted, suffice = slice(channels[0], channels[1] + 1), []
+    for ccd in blank.ccds:
+        own = in_map & (blank["ccd_id"] == ccd)
+        spectrum = np.bincount(blank["pi"][own], minlength=channels[1] + max_channels + 1)
+        if window_counts(spectrum, fitted, max_channels=max_channels) >= enough_counts:
             suffice.append(ccd)
     return tuple(suffice)
 

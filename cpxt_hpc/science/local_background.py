@@ -107,7 +107,7 @@ def local_scales(
     value = events.reference_exposure_s / max(local.exposure_s[ccd] for ccd in events.ccds)
     scales = {}
     for name, scale in background_scales(events, local, groups).items():
-        counted = next(group.counted for group in groups if group.name == name)
-        n = np.count_nonzero(chosen & np.isin(local["ccd_id"], counted))
+        level_ccds = next(group.level_ccds for group in groups if group.name == name)
+        n = np.count_nonzero(chosen & np.isin(local["ccd_id"], level_ccds))
         scales[name] = dataclasses.replace(scale, value=value, error=value / float(np.sqrt(max(n, 1))))
     return scales

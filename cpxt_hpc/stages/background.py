@@ -16,7 +16,8 @@ from cpxt_hpc.science.background import (
     background_scales,
     band_residual,
     blank_sky_images,
-    ccds_that_suffice,
+    ccds_with_own_level,
+    ccds_with_own_shape,
     smoothed_background,
 )
 from cpxt_hpc.science.background_groups import BackgroundGroup, ccd_groups, detector_groups, mixed_groups
@@ -60,16 +61,15 @@ def choose_groups(field: Field, settings: BackgroundSection, channels: tuple[int
         return detector_groups(events.ccds)
     if settings.groups == "ccd":
         return ccd_groups(events.ccds)
-    alone = ccds_that_suffice(
-        events, blank, pixels_of(field.mask, blank, field.grid), channels,
+    own_shape = ccds_with_own_shape(
+        blank, pixels_of(field.mask, blank, field.grid), channels,
         enough_counts=settings.template_counts, max_channels=settings.template_max_channels,
     )  # fmt: skip
-    groups = mixed_groups(events.ccds, alone)
-    described = [
-        group.name if group.ccds == group.counted else f"{group.name} for CCD {' '.join(map(str, group.ccds))}"
-        for group in groups
-    ]
-    logger.info("ObsID %d: background level and template of %s", events.obsid, ", ".join(described))
+    groups = mixed_groups(events.ccds, ccds_with_own_level(events, blank), own_shape)
+    logger.info(
+        "ObsID %d: own background level: %s; own template: %s", events.obsid, ", ".join(g.name for g in groups),
+        ", ".join(g.name for g in groups if g.shape_ccds == g.ccds) or "none (that of the detector group)",
+    )  # fmt: skip
     return groups
 
 
@@ -149,7 +149,8 @@ def background_rows(
                 obsid=events.obsid,
                 group=group.name,
                 ccds=" ".join(map(str, group.ccds)),
-                counted_ccds=" ".join(map(str, group.counted)),
+                level_ccds=" ".join(map(str, group.level_ccds)),
+                shape_ccds=" ".join(map(str, group.shape_ccds)),
                 scale=float(scale.value),
                 scale_error=float(scale.error),
                 level=float(scale.level),

@@ -216,7 +216,7 @@ def _ring_spectrum(
     inside, blank_inside = (pixels_of(used, each, grid) for each in (part.events, part.blank))
     counts = np.bincount(part.events["pi"][inside], minlength=N_PI_CHANNELS + 1)[channel]
     factor = _blank_factors(part)[blank_inside]
-    own = tuple(dataclasses.replace(group, counted=group.ccds) for group in part.model.groups)
+    own = tuple(dataclasses.replace(group, shape_ccds=group.ccds) for group in part.model.groups)
     pi, ccd_id = part.blank["pi"][blank_inside], part.blank["ccd_id"][blank_inside]
     expected, variance = (group_spectra(pi, ccd_id, factor**power, own, N_PI_CHANNELS) for power in (1, 2))
     smooth, spread, shift = [], [], []

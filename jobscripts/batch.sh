@@ -51,7 +51,8 @@ print(MPI.Get_library_version().split(",")[0].splitlines()[0])') ||
     case $library in *'Open MPI'*) plugin=pmix binding=(--bind-to none) ;; esac
     if [ "$how" = auto ]; then
         how=mpiexec
-        if timeout 60 srun --mpi=list 2>&1 | grep -qw "$plugin"; then how=srun; fi
+        # A trial, for `srun --mpi=list` also names plugins whose library is missing.
+        if timeout 120 srun "--mpi=$plugin" --nodes=1 --ntasks=1 true >/dev/null 2>&1; then how=srun; fi
     fi
     case $how in
         srun) launcher=(srun "--mpi=$plugin" --kill-on-bad-exit=0 "--ntasks=$tasks") ;;

@@ -32,25 +32,25 @@ if [ -n "$system" ]; then
         dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
     done
 fi
-install_packages() {  # install_packages NAME...: by apt, quietly; mirrors fail now and then
-    local try options=(-qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
-    export DEBIAN_FRONTEND=noninteractive
+
+apt_quietly() {  # apt_quietly ARGUMENT...: tried three times, for mirrors fail now and then; shows why it failed
+    local try output
     for try in 1 2 3; do
-        if apt-get "${options[@]}" update && apt-get "${options[@]}" install -y --no-install-recommends "$@"; then
-            return
-        fi
+        output=$(DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" 2>&1) && return
         [ "$try" = 3 ] || sleep 5
     done
+    printf '%s\n' "$output" | tail -n 5 >&2
     return 1
 }
 
 if [ "${#missing[@]}" -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "test: installs ${missing[*]}"
-        output=$(install_packages "${missing[@]}" 2>&1) || {
-            printf '%s\n' "$output" | tail -n 5 >&2
-            echo "test: apt could not install ${missing[*]}: the tests that need them are skipped" >&2
-        }
+        apt_quietly update
+        for package in "${missing[@]}"; do
+            apt_quietly install -y --no-install-recommends "$package" ||
+                echo "test: apt could not install $package: the tests that need it are skipped" >&2
+        done
     else
         echo "test: ${missing[*]} not installed (needs root and apt): the tests that need them are skipped" >&2
     fi

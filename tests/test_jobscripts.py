@@ -28,9 +28,10 @@ class Job:
         noted = f'printf "%s\\n" "$(basename "$0") $*" >> {str(self.calls)!r}'
         show = 'case $1 in show) echo "JobState=RUNNING Requeue=1" ;; esac'
         write_program(self.bin / "scontrol", f"{noted}\n{show}")
-        listed = f'if [ "$1" = --mpi=list ]; then printf "%s\\n" {plugins} >&2; exit; fi'
+        known = f'case " {plugins} " in *" ${{1#--mpi=}} "*) exit 0 ;; *) exit 1 ;; esac'
+        trial = f'if [ "${{4:-}}" = true ]; then {known}; fi'
         started = 'while [ "${1#-}" != "$1" ]; do case $1 in -n | --bind-to) shift ;; esac; shift; done\nexec "$@"'
-        write_program(self.bin / "srun", f"{listed}\n{noted}\n{started}")
+        write_program(self.bin / "srun", f"{trial}\n{noted}\n{started}")
         write_program(self.bin / "mpiexec", f"{noted}\n{started}")
         write_program(self.venv / "bin" / "mpiexec", f"{noted}\n{started}")
         write_program(self.venv / "bin" / "python", f"printf '%b\\n' {library!r}")

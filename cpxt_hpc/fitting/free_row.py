@@ -66,7 +66,11 @@ def fill_free(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, set
 
 def _arguments(spectra: RegionSpectra, model: SpectralModel, settings: FitSettings, factor: float) -> tuple:
     """What the engine takes first, with the background times a factor."""
+    counts = spectra.counts
+    blank_counts, blank_scale = (
+        each if len(each) else np.zeros(len(counts)) for each in (spectra.blank_counts, spectra.blank_scale)
+    )
     return (
-        STATISTICS[settings.statistic], spectra.counts, factor * spectra.background, spectra.blank_counts,
-        factor * spectra.blank_scale, spectra.rates, spectra.exposure, model.kt_nodes_kev, model.nh_nodes_1e22,
+        STATISTICS[settings.statistic], counts, factor * spectra.background, blank_counts, factor * blank_scale,
+        spectra.rates, spectra.exposure, model.kt_nodes_kev, model.nh_nodes_1e22,
     )  # fmt: skip

@@ -31,14 +31,16 @@ def rates_at(
     -------
     ndarray of float64, shape (n_channels,)
     """
-    rates = spectra.rates
+    k = _interval(model.kt_nodes_kev, kt_kev)
+    rates = spectra.rates[:, :, k : k + 2]
     if len(model.nh_nodes_1e22) > 1:
         first, weights = column_weights(model.nh_nodes_1e22, nh_1e22)
         rates = np.tensordot(weights[0], rates[first : first + weights.shape[1]], axes=1)
     else:
         rates = rates[0]
-    rates = rates[0] if len(rates) == 1 else rates[0] + abundance * (rates[1] - rates[0])
-    return _between(model.kt_nodes_kev, kt_kev, rates)
+    low, high = rates[0] if len(rates) == 1 else rates[0] + abundance * (rates[1] - rates[0])
+    part = (kt_kev - model.kt_nodes_kev[k]) / (model.kt_nodes_kev[k + 1] - model.kt_nodes_kev[k])
+    return (1.0 - part) * low + part * high
 
 
 def observation_norms(
@@ -86,7 +88,8 @@ def gradients_at(
     best = _best_rates(spectra, model, row)
     amplitude = np.divide(source, best, out=np.zeros(len(source)), where=best > 0.0)
     values = {"kt_kev": float(row["kT"]), "abundance": float(row["abundance"]), "nh_1e22": float(row["nH"])}
-    steps = [("kt_kev", *_interval(model.kt_nodes_kev, values["kt_kev"]))]
+    k = _interval(model.kt_nodes_kev, values["kt_kev"])
+    steps = [("kt_kev", float(model.kt_nodes_kev[k]), float(model.kt_nodes_kev[k + 1]))]
     if settings.free_abundance:
         steps.append(("abundance", 0.0, 1.0))
     if settings.free_nh:
@@ -136,14 +139,6 @@ def _channels(spectra: RegionSpectra, position: int) -> slice:
     return slice(int(spectra.start[position]), int(spectra.start[position + 1]))
 
 
-def _interval(nodes: np.ndarray, value: float) -> tuple[float, float]:
-    """The neighbouring nodes about a value."""
-    k = int(np.clip(np.searchsorted(nodes, value) - 1, 0, len(nodes) - 2))
-    return float(nodes[k]), float(nodes[k + 1])
-
-
-def _between(nodes: np.ndarray, value: float, of_nodes: np.ndarray) -> np.ndarray:
-    """Linear interpolation along the first axis."""
-    k = int(np.clip(np.searchsorted(nodes, value) - 1, 0, len(nodes) - 2))
-    part = (value - nodes[k]) / (nodes[k + 1] - nodes[k])
-    return (1.0 - part) * of_nodes[k] + part * of_nodes[k + 1]
+def _interval(nodes: np.ndarray, value: float) -> int:
+    """The interval between neighbouring nodes that holds a value."""
+    return min(max(int(np.searchsorted(nodes, value)) - 1, 0), len(nodes) - 2)

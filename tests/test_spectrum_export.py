@@ -15,11 +15,14 @@ from astropy.io import fits
 
 from cpxt_hpc.cli import spectrum
 from cpxt_hpc.fitting.regions import RegionFitter
-from cpxt_hpc.fitting.sherpa_engine import xspec_model
+from cpxt_hpc.fitting.settings import FitSettings
+from cpxt_hpc.fitting.sherpa_engine import XspecModel, xspec_model
 from cpxt_hpc.fitting.xspec import child_environment
+from cpxt_hpc.fitting.xspec_child import ADDITIVE_MODELS
 from cpxt_hpc.io import datafiles
 from cpxt_hpc.io.ogip import read_pha, read_responses
 from cpxt_hpc.products.spectrum_export import RegionExport, region_facts, shown_region, write_region
+from cpxt_hpc.products.spectrum_scripts import XSPEC_PARAMETERS, ExportedFit, xspec_script
 
 SCRIPT = Path(__file__).with_name("run_sherpa_script.py")
 REGION = 17
@@ -153,14 +156,38 @@ def test_the_commands_for_xspec_describe_the_fit(fit_input, tmp_path):
     assert f"if {{[file exists {{{root}_line.fits}}]}} {{ xset APECROOT {root} }}" in lines
 
 
-def test_own_norms_are_data_groups_in_xspec(fit_input, tmp_path):
-    exported(fit_input, tmp_path, statistic="wstat", norms="per_observation", free="abundance", delta_statistic=2.706)
-    commands = (tmp_path / "made_up_18.xcm").read_text().splitlines()
-    assert "statistic cstat" in commands
-    assert "data 1:1 made_up_18_90001.pi 2:2 made_up_18_90002.pi" in commands
-    assert "backgrnd 2 made_up_18_90002_bg.pi" in commands
-    assert commands.count("= p1") == commands.count("= p4") == 1
-    assert "error 2.706 2 3 5 10" in commands
+def test_own_norms_are_data_groups_in_xspec():
+    settings = FitSettings(statistic="wstat", norms="per_observation", free="abundance", delta_statistic=2.706)
+    fit = ExportedFit(
+        title="two", names=("a", "b"), model=XspecModel(0.2, 0.05, 0.3), settings=settings,
+        values={"kT": 5.0, "abundance": 0.4, "nH": 0.05}, norms=(1e-3, 2e-3), statistic=80.0, kt_range_kev=(0.1, 64.0),
+    )  # fmt: skip
+    commands = xspec_script(fit).splitlines()
+    assert {"statistic cstat", "data 1:1 a.pi 2:2 b.pi", "backgrnd 2 b_bg.pi", "error 2.706 2 3 5 10"} <= set(commands)
+    first = commands.index("model phabs(apec)") + 1
+    assert commands[first : first + 10] == [
+        "0.05 -0.01", "5 0.01 0.1 0.1 64 64", "0.4 0.01", "0.2 -0.01", "0.001 1e-05 0 0 1e20 1e24",
+        "= p1", "= p2", "= p3", "= p4", "0.002 2e-05 0 0 1e20 1e24",
+    ]  # fmt: skip
+
+
+PARAMETERS = """
+import json
+from sherpa.astro import xspec
+print(json.dumps({name: [each.name.lower() for each in getattr(xspec, model)().pars] for name, model in MODELS.items()}))
+"""
+
+
+def test_every_plasma_model_has_its_parameters_in_xspecs_order():
+    code = f"MODELS = {ADDITIVE_MODELS!r}\n{PARAMETERS}"
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=child_environment(), capture_output=True, text=True, check=True
+    ).stdout
+    other_names = {"abundance": "abundanc", "density": "nh"}
+    ours = {
+        plasma: [other_names.get(name, name.lower()) for name in names] for plasma, names in XSPEC_PARAMETERS.items()
+    }
+    assert ours == json.loads(told.splitlines()[-1])
 
 
 def test_the_model_shown_is_the_one_that_was_fitted(fit_input, tmp_path):

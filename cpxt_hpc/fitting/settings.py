@@ -34,6 +34,8 @@ class FitSettings:
         Observations that expose less of a region's pixels stay out of its fit.
     systematic : float
         Relative systematic error of the background's level.
+    apec_root : str
+        Prefix of the AtomDB tables for engine sherpa; empty for those of the set-up. Where they lie changes no number.
     """
 
     statistic: str = "cstat"
@@ -44,6 +46,7 @@ class FitSettings:
     delta_statistic: float = 1.0
     min_exposure_fraction: float = MIN_EXPOSURE_FRACTION
     systematic: float = 0.03
+    apec_root: str = ""
 
     @property
     def bin_channels(self) -> int:

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from cpxt_hpc.errors import ConfigError
 from cpxt_hpc.fitting.binned_response import binned_response
 from cpxt_hpc.fitting.model import FitInput
 from cpxt_hpc.fitting.region_spectra import RegionSpectra
@@ -16,6 +17,7 @@ from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.fitting.sherpa_engine import SherpaEngine, SherpaFault, SherpaTimeout, xspec_model
 from cpxt_hpc.fitting.spectral_model import SpectralModel
 from cpxt_hpc.fitting.spectrum_fit import OtherEngine
+from cpxt_hpc.fitting.xspec import atomdb_version, checked_apec_root
 
 logger = logging.getLogger(__name__)
 
@@ -29,25 +31,31 @@ MORE_FREE = {
 """Flags of the parameters that may be free besides kT and norm: at a bound, a limit not found."""
 
 
-def sherpa_for_map(fit_input: FitInput, settings: FitSettings, apec_root: str = "") -> OtherEngine:
+def sherpa_for_map(fit_input: FitInput, settings: FitSettings) -> OtherEngine:
     """Sherpa as the engine for the regions of a map; its process ends when the engine is no longer referred to.
 
     Parameters
     ----------
     fit_input : FitInput
     settings : FitSettings
-    apec_root : str
-        Prefix of the AtomDB tables; empty for those of the set-up.
 
     Raises
     ------
+    ConfigError
+        The AtomDB tables are of another version than those that the model was folded with.
     MissingInput, ToolError
         There are no AtomDB tables, or no Sherpa with XSPEC.
     """
+    here, then = atomdb_version(checked_apec_root(settings.apec_root or None)), fit_input.settings.get("atomdb")
+    if then not in (None, here):
+        raise ConfigError(
+            f"engine sherpa: the model was folded with AtomDB {then}, here are the tables of {here}. Set [fit] "
+            "apec_root to the former, or run cpxt-prep --stage 5 again."
+        )
     kt_nodes, nh_nodes = fit_input.kt_nodes_kev, fit_input.nh_nodes_1e22
     engine = SherpaEngine(
         [binned_response(each, settings.bin_channels) for each in fit_input.observations],
-        xspec_model(fit_input, apec_root),
+        xspec_model(fit_input, settings.apec_root),
         settings,
         kt_range_kev=(kt_nodes[0], kt_nodes[-1]),
         nh_range_1e22=(nh_nodes[0], nh_nodes[-1]),

@@ -1,7 +1,7 @@
-"""A real Slurm on this one machine for tests: munged, slurmctld and slurmd by hand, all in one folder.
+"""A real Slurm on this one machine for tests: munged, slurmctld and a slurmd a node by hand, all in one folder.
 
 Needs the Debian packages slurm-wlm and munge, but neither root nor systemd: the daemons run as whoever runs the tests,
-and end with the process that started them. More CPUs may be declared than there are.
+and end with the process that started them. Its two nodes are both this machine, and have more CPUs than that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from fit_job import clean_environment
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue", "setpriv")
 DAEMON_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-CPUS = 16
+NODES = ("n1", "n2")
+CPUS_OF_A_NODE = 8
 UNFINISHED = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "STOPPED")
 
 # FirstJobId: MPICH names its shared memory after the job, and what a killed job of an earlier run left would be found.
@@ -30,20 +31,19 @@ UNFINISHED = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "R
 # Time limits are looked at every 30 seconds, whatever is set here.
 CONFIGURATION = """\
 ClusterName=cpxt
-SlurmctldHost={node}(127.0.0.1)
+SlurmctldHost={host}(127.0.0.1)
 SlurmUser={user}
 SlurmdUser={user}
 SlurmctldPort={controller_port}
-SlurmdPort={node_port}
 AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -64,8 +64,8 @@ ReturnToService=2
 SlurmctldTimeout=60
 SlurmdTimeout=120
 PropagateResourceLimitsExcept=MEMLOCK
-NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=64000 State=UNKNOWN
-PartitionName=main Nodes={node} Default=YES DefaultTime=10 MaxTime=INFINITE OverSubscribe=NO State=UP
+PartitionName=main Nodes=ALL Default=YES DefaultTime=10 MaxTime=INFINITE OverSubscribe=NO State=UP
+NodeName=DEFAULT CPUs={cpus} RealMemory=64000 State=UNKNOWN
 """
 
 
@@ -133,39 +133,54 @@ class SlurmCluster:
 
 @contextlib.contextmanager
 def running_slurm() -> Iterator[SlurmCluster]:
-    """Slurm with one node of `CPUS` processors; it is gone after the ``with`` block."""
+    """Slurm with two nodes of `CPUS_OF_A_NODE` processors; it is gone after the ``with`` block."""
     folder = Path(tempfile.mkdtemp(prefix="cpxt_slurm_", dir="/tmp"))  # short: a socket's path has 108 characters
     cluster = SlurmCluster(folder)
+    configuration = folder / "slurm.conf"
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        node = _write_configuration(folder)
+        _write_configuration(configuration)
         stack.enter_context(_daemon(folder, "munged", *_munged_options(folder)))
         wait_until((folder / "munge.socket").exists, "munged")
-        stack.enter_context(_daemon(folder, "slurmctld", "-D", "-i", "-f", str(folder / "slurm.conf")))
-        stack.enter_context(_daemon(folder, "slurmd", "-D", "-N", node, "-f", str(folder / "slurm.conf")))
+        stack.enter_context(_daemon(folder, "slurmctld", "-D", "-i", "-f", configuration))
+        for node in NODES:
+            stack.enter_context(_daemon(folder, "slurmd", "-D", "-N", node, "-f", configuration))
         stack.callback(_cancel_all, cluster)
-        wait_until(lambda: cluster.run("sinfo", "-h", "-o", "%T").stdout.strip() == "idle", "an idle node")
+        _wait_for_nodes(cluster)
         yield cluster
 
 
-def _write_configuration(folder: Path) -> str:
+def _wait_for_nodes(cluster: SlurmCluster) -> None:
+    try:
+        wait_until(lambda: cluster.run("sinfo", "-h", "-o", "%D %T").stdout.strip() == "2 idle", "nodes", timeout_s=60)
+    except AssertionError as error:
+        told = [f"{path.name}: {path.read_text()[-1500:]}" for path in cluster.folder.glob("*.out")]
+        raise AssertionError("\n".join(["Slurm did not start", *told])) from error
+
+
+def _write_configuration(path: Path) -> None:
+    folder = path.parent
     folder.chmod(0o755)
-    for name in ("state", "spool"):
+    for name in ("state", *(f"spool-{node}" for node in NODES)):
         (folder / name).mkdir()
     key = folder / "munge.key"
     key.touch(mode=0o600)
     key.write_bytes(os.urandom(1024))
-    node = socket.gethostname().partition(".")[0]
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        ports = {"controller_port": first.getsockname()[1], "node_port": second.getsockname()[1]}
-    first_job = int.from_bytes(os.urandom(3), "little") + 1
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for free in [stack.enter_context(socket.socket()) for _ in ("controller", *NODES)]:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    host = socket.gethostname().partition(".")[0]
     text = CONFIGURATION.format(
-        first_job=first_job, node=node, user=getpass.getuser(), folder=folder, cpus=CPUS, **ports
-    )
-    (folder / "slurm.conf").write_text(text)
-    return node
+        host=host, user=getpass.getuser(), folder=folder, cpus=CPUS_OF_A_NODE,
+        controller_port=ports[0], first_job=int.from_bytes(os.urandom(3), "little") + 1,
+    )  # fmt: skip
+    lines = [
+        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}\n"
+        for node, port in zip(NODES, ports[1:], strict=True)
+    ]
+    path.write_text(text + "".join(lines))
 
 
 def _munged_options(folder: Path) -> list[str]:
@@ -175,12 +190,12 @@ def _munged_options(folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _daemon(folder: Path, name: str, *options: str) -> Iterator[None]:
+def _daemon(folder: Path, name: str, *options: object) -> Iterator[None]:
     program = shutil.which(name, path=DAEMON_PATH)
-    with (folder / f"{name}.out").open("wb") as output:
+    with (folder / f"{name}.out").open("ab") as output:
         # It dies with the process of the tests, also where that is killed.
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", program, *options],
+            ["setpriv", "--pdeathsig", "KILL", program, *map(str, options)],
             env=clean_environment(PATH=DAEMON_PATH), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             start_new_session=True,
         )  # fmt: skip

@@ -124,12 +124,14 @@ def process_of_rank(rank, layout):
 
 
 @pytest.mark.usefixtures("short_jobs", "real_chain")
-def test_3_and_8_ranks_by_srun_and_by_mpiexec_give_the_rows_of_one_process(slurm, clone, undisturbed, tmp_path):
+def test_3_ranks_and_8_on_two_nodes_by_srun_and_by_mpiexec_give_the_rows_of_one_process(
+    slurm, clone, undisturbed, tmp_path
+):
     jobs = []
-    for ranks in (3, 8):
+    for ranks, size in ((3, ["-n", 3]), (8, ["-n", 8, "-N", 2])):
         for launcher in ("srun", "mpiexec"):
             layout = ready_to_fit(tmp_path / f"{launcher} {ranks}" / "made_up", n_regions=N_REGIONS)
-            jobs.append((layout, launcher, ranks, submit(slurm, clone, layout, "-n", ranks, CPXT_LAUNCHER=launcher)))
+            jobs.append((layout, launcher, ranks, submit(slurm, clone, layout, *size, CPXT_LAUNCHER=launcher)))
     for layout, launcher, ranks, job in jobs:
         ended = slurm.wait_for_end(job)
         assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), log(layout, job)

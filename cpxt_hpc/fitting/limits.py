@@ -10,7 +10,17 @@ from __future__ import annotations
 import numpy as np
 
 from cpxt_hpc.fitting.chi2 import Chi2Spectra
-from cpxt_hpc.fitting.exact import MAX_STEPS, Minima, best_part, find_minima, ray_minimum
+from cpxt_hpc.fitting.convex import MAX_STEPS, best_part, ray_minimum
+from cpxt_hpc.fitting.exact import (
+    HIGH,
+    LOW,
+    NODE_NORM,
+    NODE_VALUE,
+    SLOPE_DOWN,
+    SLOPE_UP,
+    VALUE,
+    find_minima,
+)
 from cpxt_hpc.fitting.filled import Slopes, Work, slopes, value
 from cpxt_hpc.fitting.quadratic import fit_chi2
 from cpxt_hpc.fitting.ranges import connected_range, kt_at
@@ -60,17 +70,17 @@ def fit_kt_norm(spectra: Spectra, kt_nodes: np.ndarray, delta_statistic: float =
 def fit_poisson(spectra: Spectra, kt_nodes: np.ndarray, delta_statistic: float) -> tuple:
     """Best kT and norm of a region, with their limits, for cstat and wstat; see `fit_kt_norm`."""
     filled, minima, k = find_minima(spectra, delta_statistic)
-    norm = minima.a[k] + minima.b[k]
-    norm_lo, norm_hi = norm_limits(filled.work, minima, k, delta_statistic)
+    norm = minima[LOW, k] + minima[HIGH, k]
+    norm_lo, norm_hi = norm_limits(filled.work, minima, kt_nodes, k, delta_statistic)
     if not norm > 0.0:
-        return np.nan, kt_nodes[0], kt_nodes[-1], norm, norm_lo, norm_hi, minima.value[k], False, False
-    u = minima.b[k] / norm
+        return np.nan, kt_nodes[0], kt_nodes[-1], norm, norm_lo, norm_hi, minima[VALUE, k], False, False
+    u = minima[HIGH, k] / norm
     limits, found = np.empty(2), np.empty(2, dtype=np.bool_)
     for side in range(2):
         k_side, u_side, found[side] = kt_limit(filled.work, minima, k, u, 2 * side - 1, delta_statistic)
         limits[side] = kt_at(kt_nodes, k_side, u_side)
     kt = kt_at(kt_nodes, k, u)
-    return kt, limits[0], limits[1], norm, norm_lo, norm_hi, minima.value[k], found[0], found[1]
+    return kt, limits[0], limits[1], norm, norm_lo, norm_hi, minima[VALUE, k], found[0], found[1]
 
 
 @compiled(part=True)
@@ -83,14 +93,14 @@ def _curvatures(at: Slopes, norm: float, u: float) -> tuple[float, float, float]
 
 @compiled(part=True)
 def kt_limit(
-    work: Work, minima: Minima, k: int, u: float, direction: int, delta_statistic: float
+    work: Work, minima: np.ndarray, k: int, u: float, direction: int, delta_statistic: float
 ) -> tuple[int, float, bool]:
     """Walk from the best fit to where the profile of kT crosses the level.
 
     Parameters
     ----------
     work : Work
-    minima : Minima
+    minima : ndarray of float64, shape (8, n_nodes)
         Of these.
     k, u : int, float
         Interval of the best fit and part of its norm that is in node k + 1.
@@ -106,33 +116,33 @@ def kt_limit(
     found : bool
         False: the profile stays below the level up to the last node, which is given back.
     """
-    best = minima.value[k]
+    best = minima[VALUE, k]
     ahead = 1 if direction > 0 else 0
-    inner, inner_value, inner_norm = u, best, minima.a[k] + minima.b[k]
+    inner, inner_value, inner_norm = u, best, minima[LOW, k] + minima[HIGH, k]
     norm_slope = root_slope = 0.0
     if 0.0 < u < 1.0:
-        by_norm, mixed, by_u = _curvatures(slopes(work, k, k + 1, minima.a[k], minima.b[k]), inner_norm, u)
+        by_norm, mixed, by_u = _curvatures(slopes(work, k, k + 1, minima[LOW, k], minima[HIGH, k]), inner_norm, u)
         if by_norm > 0.0 and by_u * by_norm > mixed * mixed:
             norm_slope = -mixed / by_norm
             root_slope = np.sqrt(0.5 * (by_u + mixed * norm_slope))
-    while minima.node_value[k + ahead] <= best + delta_statistic:
+    while minima[NODE_VALUE, k + ahead] <= best + delta_statistic:
         node = k + ahead
-        inner, inner_value, inner_norm = 1.0 - ahead, minima.node_value[node], minima.node_norm[node]
+        inner, inner_value, inner_norm = 1.0 - ahead, minima[NODE_VALUE, node], minima[NODE_NORM, node]
         norm_slope = root_slope = 0.0
-        if not 0 <= k + direction < len(minima.value):
+        if not 0 <= k + direction < minima.shape[1] - 1:
             return k, float(ahead), False
         k += direction
         if inner_value > best:
-            uphill = minima.slope_up[node] if direction > 0 else minima.slope_down[node]
+            uphill = minima[SLOPE_UP, node] if direction > 0 else minima[SLOPE_DOWN, node]
             root_slope = 0.5 * inner_norm * uphill / np.sqrt(inner_value - best)
     outer, node = float(ahead), k + ahead
-    outer_norm = minima.node_norm[node]
-    uphill = -outer_norm * (minima.slope_down[node] if direction > 0 else minima.slope_up[node])
+    outer_norm = minima[NODE_NORM, node]
+    uphill = -outer_norm * (minima[SLOPE_DOWN, node] if direction > 0 else minima[SLOPE_UP, node])
     part = _part_of_the_way(
         np.sqrt(max(inner_value - best, 0.0)),
         root_slope,
-        np.sqrt(minima.node_value[node] - best),
-        0.5 * uphill / np.sqrt(minima.node_value[node] - best),
+        np.sqrt(minima[NODE_VALUE, node] - best),
+        0.5 * uphill / np.sqrt(minima[NODE_VALUE, node] - best),
         abs(outer - inner),
         np.sqrt(delta_statistic),
     )
@@ -156,38 +166,37 @@ def _part_of_the_way(root_inner, slope_inner, root_outer, slope_outer, distance,
 
 
 @compiled(part=True)
-def norm_limits(work: Work, minima: Minima, k_best: int, delta_statistic: float) -> tuple[float, float]:
+def norm_limits(
+    work: Work, minima: np.ndarray, kt_nodes: np.ndarray, k_best: int, delta_statistic: float
+) -> tuple[float, float]:
     """Lower and upper limit of the norm, kT profiled over the whole range.
 
     Every interval of temperature allows one range of norms below the level. The limits are the ends of the connected
     union of these ranges that holds the best fit. The lower limit is 0 where no source at all is allowed.
     """
-    best = minima.value[k_best]
+    best = minima[VALUE, k_best]
     level = best + delta_statistic
     norm, u, step, turn, zero_rise = _norm_step(work, minima, k_best, delta_statistic)
     zero_allowed = False
     if not zero_rise > NO_DOUBT * delta_statistic:
         at = slopes(work, k_best, k_best + 1, 0.0, 0.0)
         zero_allowed = value(work, k_best, k_best + 1, 0.0, 0.0, at) <= level
-    highest = _crossing(work, k_best, norm, np.inf, norm + step, _within(u + step * turn), 1.0, best, delta_statistic)
+    start = max(norm - step, 0.5 * norm)
     lowest = 0.0
     if not zero_allowed:
-        start = max(norm - step, 0.5 * norm)
-        guess = _within(u + (start - norm) * turn)
-        lowest = _crossing(work, k_best, norm, 0.0, start, guess, 1.0, best, delta_statistic)
+        lowest = _norm_limit(
+            work, minima, kt_nodes, k_best, start, u + (start - norm) * turn, 0.0, best, delta_statistic
+        )
+    highest = _norm_limit(work, minima, kt_nodes, k_best, norm + step, u + step * turn, np.inf, best, delta_statistic)
     first = last = k_best
-    for direction in (1, -1):
-        k = k_best + direction
-        shared = max(k, k - direction)
-        while 0 <= k < len(minima.value) and minima.node_value[shared] <= level:
-            lowest, highest = _widen(work, minima, k, shared, lowest, highest, best, delta_statistic)
-            first, last = min(first, k), max(last, k)
-            k += direction
-            shared += direction
-    low, high = np.full(len(minima.value), np.nan), np.full(len(minima.value), np.nan)
-    for k in range(len(minima.value)):
-        if minima.value[k] <= level and not first <= k <= last:
-            norm, u, step, turn, _ = _norm_step(work, minima, k, level - minima.value[k])
+    while first > 0 and minima[NODE_VALUE, first] <= level:
+        first -= 1
+    while last < minima.shape[1] - 2 and minima[NODE_VALUE, last + 1] <= level:
+        last += 1
+    low, high = np.full(minima.shape[1] - 1, np.nan), np.full(minima.shape[1] - 1, np.nan)
+    for k in range(minima.shape[1] - 1):
+        if minima[VALUE, k] <= level and not first <= k <= last:
+            norm, u, step, turn, _ = _norm_step(work, minima, k, level - minima[VALUE, k])
             high[k] = _crossing(work, k, norm, np.inf, norm + step, u, 1.0, best, delta_statistic)
             low[k] = 0.0
             if not zero_allowed:
@@ -197,31 +206,39 @@ def norm_limits(work: Work, minima: Minima, k_best: int, delta_statistic: float)
 
 
 @compiled(part=True)
-def _within(u):
-    return min(max(u, 0.0), 1.0)
+def _norm_limit(work, minima, kt_nodes, k_best, place, u, outer, best, delta_statistic):
+    """Limit of the norm in the intervals that hang together with that of the best fit, below the level, at nodes.
 
-
-@compiled(part=True)
-def _widen(work, minima, k, shared, lowest, highest, best, delta_statistic):
-    """Widen the limits of the norm to those that interval k allows, whose `shared` node lies below the level.
-
-    Where, for the limit as norm, the statistic rises from the shared node into the interval, it is by convexity above
-    the level for all temperatures of the interval: it is so at the shared node, which the previous interval holds too.
+    The limit of one interval is found first: of that in which it is expected, at the norm `place` and the temperature
+    that the part u of the norm in node k + 1 means there, which may lie outside interval k_best. `outer`, 0 or
+    infinity, tells which limit it is. With the limit as norm, the statistic is above the level at all temperatures of
+    that interval. Where it rises from there into the next one, so it is there, by convexity; else that allows more.
     """
-    norm = minima.a[k] + minima.b[k]
-    u_shared = float(shared - k)
-    for side in range(2):
-        limit = highest if side else lowest
-        if limit > 0.0:
-            at = slopes(work, k, k + 1, limit * (1.0 - u_shared), limit * u_shared)
-            if (at.b - at.a) * (1.0 - 2.0 * u_shared) < 0.0:
-                outer = np.inf if side else 0.0
-                found = _crossing(work, k, norm, outer, limit, u_shared, 1.0, best, delta_statistic)
-                if side:
-                    highest = max(highest, found)
-                else:
-                    lowest = min(lowest, found)
-    return lowest, highest
+    level = best + delta_statistic
+    n_intervals = minima.shape[1] - 1
+    kt = kt_nodes[k_best] + u * (kt_nodes[k_best + 1] - kt_nodes[k_best])
+    k = k_best
+    while kt > kt_nodes[k + 1] and k + 1 < n_intervals and minima[NODE_VALUE, k + 1] <= level:
+        k += 1
+    while kt < kt_nodes[k] and k > 0 and minima[NODE_VALUE, k] <= level:
+        k -= 1
+    u = min(max((kt - kt_nodes[k]) / (kt_nodes[k + 1] - kt_nodes[k]), 0.0), 1.0)
+    inner = minima[LOW, k] + minima[HIGH, k]
+    if k != k_best:
+        place = max(place, 1.01 * inner) if outer > 0.0 else min(place, 0.99 * inner)
+    limit = _crossing(work, k, inner, outer, place, u, 1.0, best, delta_statistic)
+    found_in = k
+    for direction in (1, -1):
+        k = found_in + direction
+        while 0 <= k < n_intervals and minima[NODE_VALUE, max(k, k - direction)] <= level and limit > 0.0:
+            u = 0.0 if direction > 0 else 1.0
+            at = slopes(work, k, k + 1, limit * (1.0 - u), limit * u)
+            if (at.b - at.a) * direction < 0.0:
+                inner = minima[LOW, k] + minima[HIGH, k]
+                found = _crossing(work, k, inner, outer, limit, u, 1.0, best, delta_statistic)
+                limit = max(limit, found) if outer > 0.0 else min(limit, found)
+            k += direction
+    return limit
 
 
 @compiled(part=True)
@@ -231,7 +248,7 @@ def _norm_step(work, minima, k, rise):
     Returns the norm and the part in node k + 1, the step of the norm, by how much that part turns with the norm, and
     the rise down to norm 0.
     """
-    a, b = minima.a[k], minima.b[k]
+    a, b = minima[LOW, k], minima[HIGH, k]
     norm = a + b
     u = b / norm if norm > 0.0 else 0.0
     at = slopes(work, k, k + 1, a, b)

@@ -174,7 +174,8 @@ def test_own_norms_are_data_groups_in_xspec():
 PARAMETERS = """
 import json
 from sherpa.astro import xspec
-print(json.dumps({name: [each.name.lower() for each in getattr(xspec, model)().pars] for name, model in MODELS.items()}))
+pars = {name: getattr(xspec, model)().pars for name, model in MODELS.items()}
+print(json.dumps({name: [each.name.lower() for each in found] for name, found in pars.items()}))
 """
 
 

@@ -11,7 +11,7 @@ from cpxt_hpc.config import BackgroundSection
 from cpxt_hpc.io.background_model import read_background_model
 from cpxt_hpc.io.images import read_image
 from cpxt_hpc.io.region_files import region_mask
-from cpxt_hpc.stages import clean, crop, merge
+from cpxt_hpc.stages import background, clean, crop, merge
 
 FAINT_CCD = 2
 
@@ -60,13 +60,14 @@ def test_the_groups_of_ccds_do_not_overlap_and_fill_the_map(prepared):
     assert np.mean((images > 0.0).sum(axis=0)[mask] > 1) < 0.2
 
 
-def test_auto_takes_a_ccds_own_level_and_template_where_its_counts_suffice(prepared):
+def test_auto_takes_a_ccds_own_level_and_template_where_its_counts_suffice(prepared, monkeypatch):
     model, _ = cropped(prepared)
     front = (0, 1, 2, 3)
     described = [(group.name, group.level_ccds, group.shape_ccds) for group in model.groups]
     assert described == [(f"CCD{ccd}", (ccd,), front) for ccd in front]
     # The map covers a corner of CCD 0 only.
-    model, rows = cropped(prepared, template_counts=20)
+    monkeypatch.setattr(background, "OWN_TEMPLATE_COUNTS", 20)
+    model, rows = cropped(prepared)
     assert [group.shape_ccds for group in model.groups] == [front, (1,), (2,), (3,)]
     assert [row["shape_ccds"] for row in rows] == ["0 1 2 3", "1", "2", "3"]
 

@@ -11,7 +11,7 @@ from acis_events import blank_sky, observation, pointing
 from astropy.io import fits
 from test_ogip import arf_block, rmf_blocks, save
 
-from cpxt_hpc.config import BinningSection, ClusterConfig, ClusterSection, FitSection
+from cpxt_hpc.config import BackgroundSection, BinningSection, ClusterConfig, ClusterSection, FitSection
 from cpxt_hpc.errors import ConfigError, DataError
 from cpxt_hpc.fitting import nodes
 from cpxt_hpc.io import datafiles
@@ -99,7 +99,11 @@ def context_of(layout, *, target=TARGET, **sections):
     cluster = ClusterSection(
         "a", tuple(LOOKS), hydrogen_column_density=5e20, redshift=0.2, abundance=0.3, signal_to_noise=target
     )
-    sections = {"binning": BinningSection(max_radius_pixel=30.0), **sections}
+    sections = {
+        "binning": BinningSection(max_radius_pixel=30.0),
+        "background": BackgroundSection(groups="detector"),
+        **sections,
+    }
     return StageContext(ClusterConfig(layout.ini, cluster, **sections), layout)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from acis_events import START_S, blank_sky, observation, pointing
 
-from cpxt_hpc.config import CleanSection, ClusterConfig, ClusterSection
+from cpxt_hpc.config import BackgroundSection, CleanSection, ClusterConfig, ClusterSection
 from cpxt_hpc.errors import DataError, MissingInput
 from cpxt_hpc.io.background_model import read_background_model
 from cpxt_hpc.io.events import read_events, write_events
@@ -56,6 +56,7 @@ def put_observations(folder, *, obsids=(7, 8), change=None):
 
 
 def context_of(layout, *, obsids=(7, 8), **sections):
+    sections = {"background": BackgroundSection(groups="detector"), **sections}
     return StageContext(ClusterConfig(layout.ini, ClusterSection("a", obsids), **sections), layout)
 
 
@@ -515,7 +516,8 @@ def test_sample_is_cleaned_and_scaled_to_its_truth(tmp_path):
     shutil.copyfile(SAMPLE / "truth" / "point_sources.reg", layout.sources)
     for path, size in ((layout.exclude, 150), (layout.crop, 400)):
         path.write_text(f'fk5\ncircle(150.1163,22.2058,{size}")\n')
-    config = ClusterConfig(layout.ini, ClusterSection("sample", (80101, 80102)))
+    background = BackgroundSection(groups="detector")
+    config = ClusterConfig(layout.ini, ClusterSection("sample", (80101, 80102)), background=background)
     run(StageContext(config, layout), merge.STAGE, clean.STAGE, crop.STAGE)
     flare = np.array([590_012_000.0, 590_013_400.0])
     for obsid, quiet_s, level in ((80101, 28_600.0, 1.05), (80102, 19_999.0, 0.96)):

@@ -12,7 +12,7 @@ import numpy as np
 from cpxt_hpc.fitting.logarithm import vector_log, weighted_log_sum
 from cpxt_hpc.fitting.rows import BACKGROUND, COUNTS, EXPOSURE, FIRST_NODE, PULL
 from cpxt_hpc.fitting.vectors import expected_totals
-from cpxt_hpc.science.compiled import compiled
+from cpxt_hpc.science.compiled import REASSOCIATE, compiled
 
 SMALLEST_EXPECTED = 1e-25
 """Sherpa's ``trunc_value``: expected counts of a channel in which neither background nor source has any."""
@@ -63,19 +63,28 @@ def spectra_of(
     counts: np.ndarray, background: np.ndarray, rates: np.ndarray, exposure: np.ndarray, totals: np.ndarray
 ) -> CstatSpectra:
     """Spectra for the Poisson likelihood, for compiled callers too; see `cpxt_hpc.fitting.statistics.prepare`."""
-    constant = _constant(counts, background, exposure)
+    constant = 2.0 * (_excess(counts, background, exposure) - weighted_log_sum(counts, exposure))
     return CstatSpectra(
         counts, background, exposure, rates, totals, constant, np.empty(len(counts)), np.empty(len(counts))
     )
 
 
 @compiled(part=True)
-def _constant(counts: np.ndarray, background: np.ndarray, exposure: np.ndarray) -> float:
+def searchable(
+    counts: np.ndarray, background: np.ndarray, rates: np.ndarray, exposure: np.ndarray, totals: np.ndarray
+) -> CstatSpectra:
+    """Spectra for the exact search alone, which weighs no models: constant, pulls and weights are left out."""
+    nothing = np.empty(0)
+    return CstatSpectra(counts, background, exposure, rates, totals, 0.0, nothing, nothing)
+
+
+@compiled(fastmath=REASSOCIATE, part=True)
+def _excess(counts, background, exposure):
+    """Sum of background minus counts."""
     total = 0.0
     for i in range(len(counts)):
-        if exposure[i] > 0.0:
-            total += background[i] - counts[i]
-    return 2.0 * (total - weighted_log_sum(counts, exposure))
+        total += background[i] - counts[i] if exposure[i] > 0.0 else 0.0
+    return total
 
 
 def weigh(spectra: CstatSpectra, model: np.ndarray) -> None:
@@ -115,10 +124,8 @@ class CstatWork(NamedTuple):
 def work_space(spectra: CstatSpectra, channel: np.ndarray) -> CstatWork:
     """Take these channels out of the spectra; the rows of the nodes are left open."""
     rows = np.empty((FIRST_NODE + len(spectra.totals), len(channel)))
-    total_counts = excess = 0.0
-    for i in range(len(spectra.observed)):
-        if spectra.exposure[i] > 0.0:
-            excess += spectra.background[i] - spectra.observed[i]
+    total_counts = 0.0
+    excess = _excess(spectra.observed, spectra.background, spectra.exposure)
     for i in range(len(channel)):
         j = channel[i]
         rows[COUNTS, i] = spectra.observed[j]
@@ -127,6 +134,13 @@ def work_space(spectra: CstatSpectra, channel: np.ndarray) -> CstatWork:
         total_counts += spectra.observed[j]
     constant = excess + weighted_log_sum(rows[COUNTS], rows[COUNTS])
     return CstatWork(rows, spectra.totals, total_counts, constant)
+
+
+@compiled(fastmath=REASSOCIATE, part=True)
+def scale_background(work: CstatWork, factor: float) -> None:
+    """Multiply the background by a factor. Values of the statistic are then off by a constant."""
+    for i in range(work.rows.shape[1]):
+        work.rows[BACKGROUND, i] *= factor
 
 
 def expected_background(spectra: CstatSpectra) -> np.ndarray:

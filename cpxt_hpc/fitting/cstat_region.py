@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cpxt_hpc.fitting.agreement import disagreement
-from cpxt_hpc.fitting.cstat import CstatSpectra, spectra_of
-from cpxt_hpc.fitting.exact import nearby_minimum
+from cpxt_hpc.fitting.cstat import scale_background, searchable
+from cpxt_hpc.fitting.exact import HIGH, LOW, find_minima, walk_downhill
+from cpxt_hpc.fitting.filled import Filled
 from cpxt_hpc.fitting.goodness import expected_after_fit
-from cpxt_hpc.fitting.limits import fit_poisson
+from cpxt_hpc.fitting.limits import limits_around
 from cpxt_hpc.fitting.model_gradients import source_and_gradients
 from cpxt_hpc.fitting.ranges import kt_at
 from cpxt_hpc.fitting.vectors import expected_totals
@@ -78,8 +79,11 @@ def fit_cstat_region(
     -------
     RegionFit
     """
-    spectra = spectra_of(counts, background, rates, exposure, expected_totals(rates, exposure))
-    kt, kt_lo, kt_hi, norm, norm_lo, norm_hi, statistic, lower, upper = fit_poisson(spectra, kt_nodes, delta_statistic)
+    spectra = searchable(counts, background, rates, exposure, expected_totals(rates, exposure))
+    filled, minima, k = find_minima(spectra, delta_statistic)
+    kt, kt_lo, kt_hi, norm, norm_lo, norm_hi, statistic, lower, upper = limits_around(
+        filled.work, minima, k, kt_nodes, delta_statistic
+    )
     unknown = np.nan
     if not norm > 0.0:
         return RegionFit(
@@ -97,7 +101,9 @@ def fit_cstat_region(
                 curvature[i] = 2.0 / mu[i]
                 first[i] = 2.0 - counts[i] * curvature[i]
         apart = disagreement(first, curvature, found[1], found[2], start)[0]
-    bkg_kt_lo, bkg_kt_hi, bkg_norm_lo, bkg_norm_hi = background_range(spectra, kt_nodes, kt, norm, background_error)
+    bkg_kt_lo, bkg_kt_hi, bkg_norm_lo, bkg_norm_hi = background_range(
+        filled, kt_nodes, k, minima[LOW, k], minima[HIGH, k], background_error
+    )
     return RegionFit(
         kt, kt_lo, kt_hi, norm, norm_lo, norm_hi, statistic, lower, upper, bkg_kt_lo, bkg_kt_hi, bkg_norm_lo,
         bkg_norm_hi, expected, sigma, apart,
@@ -106,22 +112,25 @@ def fit_cstat_region(
 
 @compiled(part=True)
 def background_range(
-    spectra: CstatSpectra, kt_nodes: np.ndarray, kt: float, norm: float, error: float
+    filled: Filled, kt_nodes: np.ndarray, k: int, a: float, b: float, error: float
 ) -> tuple[float, float, float, float]:
     """Range of the best kT and of the best norm while the background's level moves by its error.
 
+    The best fit is in interval k, with the amplitudes a and b. The background in `filled` is used up.
     Where a moved background leaves no source at all, kT may be anything: its whole range.
     """
-    kt_lo, kt_hi, norm_lo, norm_hi = kt, kt, norm, norm
-    k = min(max(np.searchsorted(kt_nodes, kt) - 1, 0), len(kt_nodes) - 2)
-    part = (kt - kt_nodes[k]) / (kt_nodes[k + 1] - kt_nodes[k])
+    norm_lo = norm_hi = a + b
+    kt_lo = kt_hi = kt_at(kt_nodes, k, b / (a + b))
+    level = 1.0
     for side in range(2):
-        background = spectra.background * (1.0 - error if side == 0 else 1.0 + error)
-        moved = spectra_of(spectra.observed, background, spectra.rates, spectra.exposure, spectra.totals)
-        k_there, a, b, _ = nearby_minimum(moved, k, norm * (1.0 - part), norm * part)
-        norm_lo, norm_hi = min(norm_lo, a + b), max(norm_hi, a + b)
-        if a + b > 0.0:
-            kt_there = kt_at(kt_nodes, k_there, b / (a + b))
+        moved = 1.0 - error if side == 0 else 1.0 + error
+        scale_background(filled.work, moved / level)
+        level = moved
+        k_there, a_there, b_there, _ = walk_downhill(filled, k, a, b)
+        norm = a_there + b_there
+        norm_lo, norm_hi = min(norm_lo, norm), max(norm_hi, norm)
+        if norm > 0.0:
+            kt_there = kt_at(kt_nodes, k_there, b_there / norm)
             kt_lo, kt_hi = min(kt_lo, kt_there), max(kt_hi, kt_there)
         else:
             kt_lo, kt_hi = kt_nodes[0], kt_nodes[-1]

@@ -114,8 +114,14 @@ def nearby_minimum(spectra: Spectra, k: int, a: float, b: float) -> tuple[int, f
     statistic : float
         There.
     """
-    minima = nothing_known(len(spectra.totals))
-    k = descend(filled_channels(spectra), minima, k, a, b)
+    return walk_downhill(filled_channels(spectra), k, a, b)
+
+
+@compiled(part=True)
+def walk_downhill(filled: Filled, k: int, a: float, b: float) -> tuple[int, float, float, float]:
+    """`nearby_minimum` for channels that have been taken out of the spectra."""
+    minima = nothing_known(len(filled.present))
+    k = descend(filled, minima, k, a, b)
     return k, minima[LOW, k], minima[HIGH, k], minima[VALUE, k]
 
 

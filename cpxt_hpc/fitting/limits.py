@@ -70,14 +70,20 @@ def fit_kt_norm(spectra: Spectra, kt_nodes: np.ndarray, delta_statistic: float =
 def fit_poisson(spectra: Spectra, kt_nodes: np.ndarray, delta_statistic: float) -> tuple:
     """Best kT and norm of a region, with their limits, for cstat and wstat; see `fit_kt_norm`."""
     filled, minima, k = find_minima(spectra, delta_statistic)
+    return limits_around(filled.work, minima, k, kt_nodes, delta_statistic)
+
+
+@compiled(part=True)
+def limits_around(work: Work, minima: np.ndarray, k: int, kt_nodes: np.ndarray, delta_statistic: float) -> tuple:
+    """What `fit_kt_norm` returns, once the minima are known and that of interval k is the lowest."""
     norm = minima[LOW, k] + minima[HIGH, k]
-    norm_lo, norm_hi = norm_limits(filled.work, minima, kt_nodes, k, delta_statistic)
+    norm_lo, norm_hi = norm_limits(work, minima, kt_nodes, k, delta_statistic)
     if not norm > 0.0:
         return np.nan, kt_nodes[0], kt_nodes[-1], norm, norm_lo, norm_hi, minima[VALUE, k], False, False
     u = minima[HIGH, k] / norm
     limits, found = np.empty(2), np.empty(2, dtype=np.bool_)
     for side in range(2):
-        k_side, u_side, found[side] = kt_limit(filled.work, minima, k, u, 2 * side - 1, delta_statistic)
+        k_side, u_side, found[side] = kt_limit(work, minima, k, u, 2 * side - 1, delta_statistic)
         limits[side] = kt_at(kt_nodes, k_side, u_side)
     kt = kt_at(kt_nodes, k, u)
     return kt, limits[0], limits[1], norm, norm_lo, norm_hi, minima[VALUE, k], found[0], found[1]

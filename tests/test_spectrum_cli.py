@@ -104,6 +104,15 @@ def test_cstat_takes_the_background_file_as_a_template(folder, fit):
 
 
 @needs_xspec
+def test_a_template_of_few_counts_is_warned_of(folder, capsys):
+    arguments = ["--pha", str(folder / "a.pi"), *MODEL, "--no-files", "--statistic"]
+    spectrum.main([*arguments, "cstat"])
+    assert "a_bg.pi: about" in capsys.readouterr().err
+    spectrum.main([*arguments, "wstat"])
+    assert "template" not in capsys.readouterr().err
+
+
+@needs_xspec
 def test_options_override_the_files_of_the_header(folder, fit, tmp_path):
     expected = fit("--pha", folder / "a.pi")
     for name in ("a.pi", "a_bg.pi", "a.arf", "a.rmf"):
@@ -197,7 +206,7 @@ def test_picture_and_json_are_written(folder, tmp_path, capsys):
 def test_points_of_the_picture_hold_enough_counts():
     expected = np.concatenate([np.full(50, 3.0), np.full(50, 0.1)])
     low = np.linspace(0.7, 8.0, 101)
-    starts = point_starts(expected, low[:-1], low[1:])
+    starts = point_starts(expected, low[:-1], low[1:], 20.0)
     held = np.add.reduceat(expected, starts)
     assert held.min() >= 20.0
     assert held.sum() == pytest.approx(expected.sum())

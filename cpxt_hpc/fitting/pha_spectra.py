@@ -16,7 +16,7 @@ from cpxt_hpc.fitting.region_spectra import ObservationPart, RegionSpectra
 from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.io.ogip import PhaSpectrum, read_pha, read_responses
 from cpxt_hpc.science.response import EffectiveArea, Redistribution, channels_in_band
-from cpxt_hpc.science.template import background_template
+from cpxt_hpc.science.template import NOISY_WINDOW_COUNTS, background_template, window_counts
 
 logger = logging.getLogger(__name__)
 
@@ -229,6 +229,14 @@ def _background(
             )
         return scale * counts, counts, scale, 0.0
     good = background.quality == 0
+    if settings.statistic == "cstat":
+        fitted = slice(int(observation.channel[0]), int(observation.channel[-1]) + 1)
+        held = window_counts(background.counts, fitted, max_channels=template_max_channels)
+        if held < NOISY_WINDOW_COUNTS:
+            logger.warning(
+                "%s: about %.1f counts in %d channels, so its template is noisy and the temperature comes out wrong. "
+                "Prefer --statistic wstat.", observation.background_path, held, template_max_channels,
+            )  # fmt: skip
     template = np.zeros(len(good))
     template[good] = background_template(
         background.counts[good], enough_counts=template_counts, max_channels=template_max_channels

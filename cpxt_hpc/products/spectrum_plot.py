@@ -17,8 +17,13 @@ from cpxt_hpc.io.atomic import replacing
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's palette, made for colour-blind readers; one for each spectrum in turn."""
 
-COUNTS_PER_POINT = 20
-"""Channels are joined until this many counts are expected: for the eye only, the fit has its own bins."""
+COUNTS_PER_POINT = 20.0
+FEWEST_COUNTS_PER_POINT = 3.0
+"""Channels are joined until this many counts are expected: for the eye only, the fit has its own bins. Spectra with few
+counts get about `FEWEST_POINTS` points, but none with fewer counts than the latter."""
+FEWEST_POINTS = 12
+COUNTS_PER_STEP = 2.0
+"""The same for the lines of model and background, whose own noise would hide everything else."""
 
 NARROWEST_POINT = 0.02
 """Least relative width of a point."""
@@ -88,7 +93,8 @@ def write_spectrum_plot(path: Path, spectra: Sequence[ShownSpectrum], title: str
 
 def _draw(upper: Axes, lower: Axes, spectrum: ShownSpectrum, colour: str) -> None:
     model = spectrum.source + spectrum.background
-    starts = point_starts(model, spectrum.low_kev, spectrum.high_kev)
+    enough = float(np.clip(model.sum() / FEWEST_POINTS, FEWEST_COUNTS_PER_POINT, COUNTS_PER_POINT))
+    starts = point_starts(model, spectrum.low_kev, spectrum.high_kev, enough)
     low = spectrum.low_kev[starts]
     high = spectrum.high_kev[np.append(starts[1:], len(model)) - 1]
     counts, expected = (np.add.reduceat(values, starts) for values in (spectrum.counts, model))
@@ -98,11 +104,13 @@ def _draw(upper: Axes, lower: Axes, spectrum: ShownSpectrum, colour: str) -> Non
         middle, counts * per_unit, xerr=half, yerr=np.sqrt(np.maximum(counts, 1.0)) * per_unit, fmt="none",
         ecolor=colour, elinewidth=0.8, label=spectrum.name,
     )  # fmt: skip
-    width = spectrum.exposure_s * (spectrum.high_kev - spectrum.low_kev)
-    edges = np.append(spectrum.low_kev, spectrum.high_kev[-1])
-    upper.stairs(model / width, edges, color=colour, linewidth=1.0, baseline=None)
+    steps = point_starts(model, spectrum.low_kev, spectrum.high_kev, COUNTS_PER_STEP)
+    edges = np.append(spectrum.low_kev[steps], spectrum.high_kev[-1])
+    width = spectrum.exposure_s * np.diff(edges)
+    upper.stairs(np.add.reduceat(model, steps) / width, edges, color=colour, linewidth=1.0, baseline=None)
     if spectrum.background.any():
-        upper.stairs(spectrum.background / width, edges, color=colour, linewidth=0.8, linestyle=":", baseline=None)
+        background = np.add.reduceat(spectrum.background, steps)
+        upper.stairs(background / width, edges, color=colour, linewidth=0.8, linestyle=":", baseline=None)
     error = np.sqrt(np.maximum(expected, 1.0))
     lower.errorbar(
         middle, (counts - expected) / error, xerr=half, yerr=np.sqrt(np.maximum(counts, 1.0)) / error, fmt="none",
@@ -110,18 +118,18 @@ def _draw(upper: Axes, lower: Axes, spectrum: ShownSpectrum, colour: str) -> Non
     )  # fmt: skip
 
 
-def point_starts(expected: np.ndarray, low_kev: np.ndarray, high_kev: np.ndarray) -> np.ndarray:
-    """First bin of each point of the picture: bins joined until enough counts are expected and a point is wide enough.
+def point_starts(expected: np.ndarray, low_kev: np.ndarray, high_kev: np.ndarray, enough: float) -> np.ndarray:
+    """First bin of each point of the picture: bins joined until `enough` counts are expected in a point wide enough.
 
     What is left over at the end joins the last point.
     """
     starts, held, first = [0], 0.0, low_kev[0]
     for place in range(len(expected) - 1):
         held += expected[place]
-        if held >= COUNTS_PER_POINT and high_kev[place] - first >= NARROWEST_POINT * first:
+        if held >= enough and high_kev[place] - first >= NARROWEST_POINT * first:
             starts.append(place + 1)
             held, first = 0.0, low_kev[place + 1]
-    if len(starts) > 1 and held + expected[-1] < COUNTS_PER_POINT:
+    if len(starts) > 1 and held + expected[-1] < enough:
         starts.pop()
     return np.array(starts)
 

@@ -17,15 +17,10 @@ from cpxt_hpc.science.background_groups import group_spectra
 from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.response import N_PI_CHANNELS
-from cpxt_hpc.science.template import background_template, window_counts
+from cpxt_hpc.science.template import NOISY_WINDOW_COUNTS, background_template, window_counts
 from cpxt_hpc.stages.sky import SkyBackground
 
 logger = logging.getLogger(__name__)
-
-NOISY_WINDOW_COUNTS = 100
-"""Blank-sky counts in the widest window of the template below which a warning is due. At 50 % background and 6 keV the
-median temperature of a map is 1 % too high with 100 counts, 4 % with 50, 8 % with 25; wstat has no such bias
-(tests/benchmarks/template_noise.py)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -179,7 +179,7 @@ STAGE = Stage(
     makes=_makes,
     settings=(
         "cluster.observation_ids", "fit.energy_min_kev", "fit.energy_max_kev", "background.smoothing_arcsec",
-        "background.source", "background.groups", "background.template_counts", "background.template_max_channels",
+        "background.source", "background.groups", "background.template_max_channels",
     ),
     regions=(CROP,),
     run=run,

@@ -58,8 +58,8 @@ def observation(
     exposure = {ccd: instrument.DTCOR * float(np.diff(times).sum()) for ccd, times in good_times.items()}
     keywords = {
         "INSTRUME": "ACIS", "DETNAM": "ACIS-0123", "GRATING": "NONE", "READMODE": "TIMED", "DATAMODE": "VFAINT",
-        "OBS_ID": str(obsid), "DATE-OBS": "2013-11-06T00:00:00", "SIM_Z": -233.59, "OBJECT": "TEST", "RA_PNT": look.ra_deg,
-        "DEC_PNT": look.dec_deg,
+        "OBS_ID": str(obsid), "DATE-OBS": "2013-11-06T00:00:00", "SIM_Z": -233.59, "OBJECT": "TEST",
+        "RA_PNT": look.ra_deg, "DEC_PNT": look.dec_deg,
     }  # fmt: skip
     return EventList(
         obsid, {name: column[kept] for name, column in columns.items()}, look.ra_deg, look.dec_deg,

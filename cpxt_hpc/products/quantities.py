@@ -114,7 +114,9 @@ def _with_errors(fits: FittedRegions) -> tuple[np.ndarray, ...]:
 
 
 def _goodness(fits: FittedRegions) -> np.ndarray:
-    return (fits.column("stat") - fits.column("stat_expected")) / fits.column("stat_sigma")
+    sigma = fits.column("stat_sigma")
+    excess = fits.column("stat") - fits.column("stat_expected")
+    return np.divide(excess, sigma, out=np.full(len(sigma), np.nan), where=sigma > 0.0)
 
 
 def _reduced_statistic(fits: FittedRegions) -> np.ndarray:

@@ -16,6 +16,7 @@ from cpxt_hpc.fitting.regions import RegionFitter
 from cpxt_hpc.fitting.results import Status
 from cpxt_hpc.io.checkpoint import read_results, read_settings
 from cpxt_hpc.io.fit_input import read_fit_input
+from cpxt_hpc.io.result_rows import bytes_without_seconds
 
 
 @pytest.fixture
@@ -46,14 +47,25 @@ def test_fits_of_other_settings_are_refused_and_another_label_or_restart_helps(l
 
 
 def test_a_fit_input_of_other_settings_is_refused_with_the_command_to_run(layout):
-    edit(layout, "redshift = 0.2", "redshift = 0.3")
+    edit(layout, "energy_max_kev = 8", "energy_max_kev = 7")
     for ranks in (0, 3):
         refused = run_fit(layout, ranks=ranks, fake=True)
         assert refused.returncode == 2
-        assert "redshift 0.2, in cluster.ini 0.3" in refused.stderr
+        assert "energy_max_kev 8.0, in cluster.ini 7.0" in refused.stderr
         assert f"cpxt-prep {layout.ini} --stage 5" in refused.stderr
         assert refused.stderr.count("was made with") == 1
     assert not layout.fits.exists()
+
+
+def test_another_redshift_is_folded_once_for_all_ranks(layout):
+    edit(layout, "redshift = 0.2", "redshift = 0.3")
+    assert run_fit(layout, "--resolution", "1", ranks=3).returncode == 0
+    assert len(list(layout.acb.glob("made_up_nodes_*.h5"))) == 1
+    assert read_settings(layout.fits)["redshift"] == 0.3
+    together = read_results(layout.fits)
+    alone = run_fit(layout, "--resolution", "1", "--restart")
+    assert alone.returncode == 0 and "folded anew" not in alone.stderr
+    assert bytes_without_seconds(read_results(layout.fits)) == bytes_without_seconds(together)
 
 
 def test_regions_that_crash_are_recorded_listed_and_never_tried_again(layout, tmp_path):

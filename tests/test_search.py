@@ -39,7 +39,7 @@ def spectra_of(statistic, seed, kt=None, counts=None, share=None, factor=1.0, ex
 
 @compiled
 def table_of_minima(spectra, delta_statistic):
-    _, minima, k = find_minima(spectra, delta_statistic)
+    _, minima, k, _ = find_minima(spectra, delta_statistic)
     return minima, k
 
 

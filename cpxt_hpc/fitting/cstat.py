@@ -11,7 +11,7 @@ import numpy as np
 
 from cpxt_hpc.fitting.logarithm import vector_log, weighted_log_sum
 from cpxt_hpc.fitting.rows import BACKGROUND, COUNTS, EXPOSURE, FIRST_NODE, PULL
-from cpxt_hpc.fitting.vectors import expected_totals
+from cpxt_hpc.fitting.vectors import expected_totals, take
 from cpxt_hpc.science.compiled import REASSOCIATE, compiled
 
 SMALLEST_EXPECTED = 1e-25
@@ -53,20 +53,16 @@ def prepare_cstat(
     counts: np.ndarray, background: np.ndarray, rates: np.ndarray, exposure: np.ndarray, totals: np.ndarray | None
 ) -> CstatSpectra:
     """Spectra for the Poisson likelihood; see `cpxt_hpc.fitting.statistics.prepare`."""
-    return spectra_of(
-        counts, background, rates, exposure, expected_totals(rates, exposure) if totals is None else totals
-    )
+    if totals is None:
+        totals = expected_totals(rates, exposure)
+    pull, weight = np.empty((2, len(counts)))
+    constant = _constant(counts, background, exposure)
+    return CstatSpectra(counts, background, exposure, rates, totals, constant, pull, weight)
 
 
 @compiled
-def spectra_of(
-    counts: np.ndarray, background: np.ndarray, rates: np.ndarray, exposure: np.ndarray, totals: np.ndarray
-) -> CstatSpectra:
-    """Spectra for the Poisson likelihood, for compiled callers too; see `cpxt_hpc.fitting.statistics.prepare`."""
-    constant = 2.0 * (_excess(counts, background, exposure) - weighted_log_sum(counts, exposure))
-    return CstatSpectra(
-        counts, background, exposure, rates, totals, constant, np.empty(len(counts)), np.empty(len(counts))
-    )
+def _constant(counts, background, exposure):
+    return 2.0 * (_excess(counts, background, exposure) - weighted_log_sum(counts, exposure))
 
 
 @compiled(part=True)
@@ -124,14 +120,14 @@ class CstatWork(NamedTuple):
 def work_space(spectra: CstatSpectra, channel: np.ndarray) -> CstatWork:
     """Take these channels out of the spectra; the rows of the nodes are left open."""
     rows = np.empty((FIRST_NODE + len(spectra.totals), len(channel)))
+    take(spectra.observed, channel, rows[COUNTS])
+    take(spectra.exposure, channel, rows[EXPOSURE])
+    take(spectra.background, channel, rows[BACKGROUND])
     total_counts = 0.0
-    excess = _excess(spectra.observed, spectra.background, spectra.exposure)
     for i in range(len(channel)):
-        j = channel[i]
-        rows[COUNTS, i] = spectra.observed[j]
-        rows[EXPOSURE, i] = spectra.exposure[j]
-        rows[BACKGROUND, i] = max(spectra.background[j], SMALLEST_EXPECTED)
-        total_counts += spectra.observed[j]
+        rows[BACKGROUND, i] = max(rows[BACKGROUND, i], SMALLEST_EXPECTED)
+        total_counts += rows[COUNTS, i]
+    excess = _excess(spectra.observed, spectra.background, spectra.exposure)
     constant = excess + weighted_log_sum(rows[COUNTS], rows[COUNTS])
     return CstatWork(rows, spectra.totals, total_counts, constant)
 

@@ -80,9 +80,9 @@ def fit_cstat_region(
     RegionFit
     """
     spectra = searchable(counts, background, rates, exposure, expected_totals(rates, exposure))
-    filled, minima, k = find_minima(spectra, delta_statistic)
+    filled, minima, k, at = find_minima(spectra, delta_statistic)
     kt, kt_lo, kt_hi, norm, norm_lo, norm_hi, statistic, lower, upper = limits_around(
-        filled.work, minima, k, kt_nodes, delta_statistic
+        filled.work, minima, k, at, kt_nodes, delta_statistic
     )
     unknown = np.nan
     if not norm > 0.0:

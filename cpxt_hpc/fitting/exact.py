@@ -18,6 +18,7 @@ from cpxt_hpc.fitting.bounds import raise_bounds
 from cpxt_hpc.fitting.convex import AT_HIGH_NODE, INSIDE, UNSOLVED, bisect, newton, ray_minimum
 from cpxt_hpc.fitting.filled import (
     Filled,
+    Slopes,
     fetch,
     filled_channels,
     pull,
@@ -44,7 +45,7 @@ level of interest), and a lower bound of the statistic. The last column has no i
 
 
 @compiled(part=True)
-def find_minima(spectra: Spectra, delta_statistic: float) -> tuple[Filled, np.ndarray, int]:
+def find_minima(spectra: Spectra, delta_statistic: float) -> tuple[Filled, np.ndarray, int, Slopes]:
     """Minimise the statistic at every node and in every interval that matters.
 
     Parameters
@@ -61,6 +62,8 @@ def find_minima(spectra: Spectra, delta_statistic: float) -> tuple[Filled, np.nd
         Table of minima.
     k : int
         The interval of the global minimum over all kT and norm >= 0.
+    at : Slopes
+        There.
     """
     filled = filled_channels(spectra)
     minima = nothing_known(len(spectra.totals))
@@ -68,7 +71,10 @@ def find_minima(spectra: Spectra, delta_statistic: float) -> tuple[Filled, np.nd
     start = best = descend(filled, minima, k, a, b)
     brightest = start if minima[LOW, start] > minima[HIGH, start] else start + 1
     brightest_norm = max(minima[LOW, start], minima[HIGH, start])
-    low_norm, high_norm = _node_starts(filled, start, minima[LOW, start], minima[HIGH, start])
+    fetch(filled, start)
+    fetch(filled, start + 1)
+    at = slopes(filled.work, start, start + 1, minima[LOW, start], minima[HIGH, start])
+    low_norm, high_norm = _node_starts(minima[LOW, start], minima[HIGH, start], at)
     level = minima[VALUE, best] + delta_statistic + BOUND_MARGIN
     for direction in (1, -1):
         inner, norm = (start + 1, high_norm) if direction > 0 else (start, low_norm)
@@ -90,7 +96,9 @@ def find_minima(spectra: Spectra, delta_statistic: float) -> tuple[Filled, np.nd
                     best = k
                     level = minima[VALUE, best] + delta_statistic + BOUND_MARGIN
             k += direction
-    return filled, minima, best
+    if best != start:
+        at = slopes(filled.work, best, best + 1, minima[LOW, best], minima[HIGH, best])
+    return filled, minima, best, at
 
 
 @compiled
@@ -192,14 +200,9 @@ def _equally_bright(filled, k, norm, m):
 
 
 @compiled(part=True)
-def _node_starts(filled, k, a, b):
-    """Norms near the minima at the nodes of interval k, by the derivatives at its minimum (a, b)."""
-    fetch(filled, k)
-    fetch(filled, k + 1)
-    at = slopes(filled.work, k, k + 1, a, b)
-    low_norm = a + b * at.ab / at.aa if at.aa > 0.0 else _equally_bright(filled, k, a + b, k)
-    high_norm = b + a * at.ab / at.bb if at.bb > 0.0 else _equally_bright(filled, k, a + b, k + 1)
-    return low_norm, high_norm
+def _node_starts(a, b, at):
+    """Norms near the minima at the nodes of an interval, by the derivatives at its minimum (a, b)."""
+    return a + b * at.ab / at.aa if at.aa > 0.0 else a + b, b + a * at.ab / at.bb if at.bb > 0.0 else a + b
 
 
 @compiled(part=True)

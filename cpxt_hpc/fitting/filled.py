@@ -14,11 +14,13 @@ from cpxt_hpc.fitting import cstat, wstat
 from cpxt_hpc.fitting.cstat import CstatSpectra, CstatWork
 from cpxt_hpc.fitting.rows import EXPOSURE, FIRST_NODE, PULL
 from cpxt_hpc.fitting.statistics import Spectra
-from cpxt_hpc.fitting.vectors import dot
+from cpxt_hpc.fitting.vectors import dot, take
 from cpxt_hpc.fitting.wstat import WstatSpectra, WstatWork
 from cpxt_hpc.science.compiled import REASSOCIATE, compiled
 from cpxt_hpc.science.compiled_parts import chosen_by_type
 
+MOST = 0.85
+"""Share of the channels that have counts from which on it does not pay to pick these out."""
 SPARSE = 0.3
 """Share of the channels that have counts up to which it pays to pick these out of a node that is looked at once."""
 
@@ -60,7 +62,7 @@ class Slopes(NamedTuple):
     bb: float
 
 
-@chosen_by_type({CstatSpectra: cstat.work_space, WstatSpectra: wstat.work_space})
+@chosen_by_type({CstatSpectra: cstat.work_space, WstatSpectra: wstat.work_space}, fastmath=REASSOCIATE)
 def _work_space(spectra: Spectra, channel: np.ndarray) -> Work:
     """Take these channels out of the spectra; the rows of the nodes are left open."""
 
@@ -87,13 +89,18 @@ def pull(work: Work, k: int, m: int, a: float, b: float) -> None:
 
 @compiled(part=True)
 def filled_channels(spectra: Spectra) -> Filled:
-    """Take the channels that have counts out of spectra of cstat or wstat."""
+    """Take the channels that have counts out of spectra of cstat or wstat; where most have, take all."""
     n_nodes, n_channels = spectra.rates.shape
     channel = np.empty(n_channels, dtype=np.int64)
-    n = 0
+    n = n_exposed = 0
     for i in range(n_channels):
         channel[n] = i
         n += spectra.observed[i] > 0.0 and spectra.exposure[i] > 0.0
+        n_exposed += spectra.exposure[i] > 0.0
+    if n > MOST * n_channels and n_exposed == n_channels:
+        n = n_channels
+        for i in range(n):
+            channel[i] = i
     channel = channel[:n]
     present = np.zeros(n_nodes, dtype=np.bool_)
     return Filled(_work_space(spectra, channel), channel, spectra.rates, present, np.zeros(n_channels))
@@ -104,9 +111,10 @@ def fetch(filled: Filled, k: int) -> None:
     """Fill in the source counts for norm 1 at a node, where they are not yet."""
     if not filled.present[k]:
         filled.present[k] = True
-        rows, rates, channel = filled.work.rows, filled.all_rates[k], filled.channel
-        for i in range(len(channel)):
-            rows[FIRST_NODE + k, i] = rates[channel[i]] * rows[EXPOSURE, i]
+        rows = filled.work.rows
+        take(filled.all_rates[k], filled.channel, rows[FIRST_NODE + k])
+        for i in range(rows.shape[1]):
+            rows[FIRST_NODE + k, i] *= rows[EXPOSURE, i]
 
 
 @compiled(part=True)

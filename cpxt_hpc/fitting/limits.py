@@ -69,21 +69,23 @@ def fit_kt_norm(spectra: Spectra, kt_nodes: np.ndarray, delta_statistic: float =
 @compiled
 def fit_poisson(spectra: Spectra, kt_nodes: np.ndarray, delta_statistic: float) -> tuple:
     """Best kT and norm of a region, with their limits, for cstat and wstat; see `fit_kt_norm`."""
-    filled, minima, k = find_minima(spectra, delta_statistic)
-    return limits_around(filled.work, minima, k, kt_nodes, delta_statistic)
+    filled, minima, k, at = find_minima(spectra, delta_statistic)
+    return limits_around(filled.work, minima, k, at, kt_nodes, delta_statistic)
 
 
 @compiled(part=True)
-def limits_around(work: Work, minima: np.ndarray, k: int, kt_nodes: np.ndarray, delta_statistic: float) -> tuple:
-    """What `fit_kt_norm` returns, once the minima are known and that of interval k is the lowest."""
+def limits_around(
+    work: Work, minima: np.ndarray, k: int, at: Slopes, kt_nodes: np.ndarray, delta_statistic: float
+) -> tuple:
+    """What `fit_kt_norm` returns, once the minima are known; the lowest is in interval k, with the derivatives `at`."""
     norm = minima[LOW, k] + minima[HIGH, k]
-    norm_lo, norm_hi = norm_limits(work, minima, kt_nodes, k, delta_statistic)
+    norm_lo, norm_hi = norm_limits(work, minima, kt_nodes, k, at, delta_statistic)
     if not norm > 0.0:
         return np.nan, kt_nodes[0], kt_nodes[-1], norm, norm_lo, norm_hi, minima[VALUE, k], False, False
     u = minima[HIGH, k] / norm
     limits, found = np.empty(2), np.empty(2, dtype=np.bool_)
     for side in range(2):
-        k_side, u_side, found[side] = kt_limit(work, minima, k, u, 2 * side - 1, delta_statistic)
+        k_side, u_side, found[side] = kt_limit(work, minima, k, u, at, 2 * side - 1, delta_statistic)
         limits[side] = kt_at(kt_nodes, k_side, u_side)
     kt = kt_at(kt_nodes, k, u)
     return kt, limits[0], limits[1], norm, norm_lo, norm_hi, minima[VALUE, k], found[0], found[1]
@@ -99,7 +101,7 @@ def _curvatures(at: Slopes, norm: float, u: float) -> tuple[float, float, float]
 
 @compiled(part=True)
 def kt_limit(
-    work: Work, minima: np.ndarray, k: int, u: float, direction: int, delta_statistic: float
+    work: Work, minima: np.ndarray, k: int, u: float, at: Slopes, direction: int, delta_statistic: float
 ) -> tuple[int, float, bool]:
     """Walk from the best fit to where the profile of kT crosses the level.
 
@@ -110,6 +112,8 @@ def kt_limit(
         Of these.
     k, u : int, float
         Interval of the best fit and part of its norm that is in node k + 1.
+    at : Slopes
+        There.
     direction : int
         1: to higher kT; -1: to lower.
     delta_statistic : float
@@ -127,7 +131,7 @@ def kt_limit(
     inner, inner_value, inner_norm = u, best, minima[LOW, k] + minima[HIGH, k]
     norm_slope = root_slope = 0.0
     if 0.0 < u < 1.0:
-        by_norm, mixed, by_u = _curvatures(slopes(work, k, k + 1, minima[LOW, k], minima[HIGH, k]), inner_norm, u)
+        by_norm, mixed, by_u = _curvatures(at, inner_norm, u)
         if by_norm > 0.0 and by_u * by_norm > mixed * mixed:
             norm_slope = -mixed / by_norm
             root_slope = np.sqrt(0.5 * (by_u + mixed * norm_slope))
@@ -173,7 +177,7 @@ def _part_of_the_way(root_inner, slope_inner, root_outer, slope_outer, distance,
 
 @compiled(part=True)
 def norm_limits(
-    work: Work, minima: np.ndarray, kt_nodes: np.ndarray, k_best: int, delta_statistic: float
+    work: Work, minima: np.ndarray, kt_nodes: np.ndarray, k_best: int, at: Slopes, delta_statistic: float
 ) -> tuple[float, float]:
     """Lower and upper limit of the norm, kT profiled over the whole range.
 
@@ -182,11 +186,11 @@ def norm_limits(
     """
     best = minima[VALUE, k_best]
     level = best + delta_statistic
-    norm, u, step, turn, zero_rise = _norm_step(work, minima, k_best, delta_statistic)
+    norm, u, step, turn, zero_rise = _norm_step(minima[LOW, k_best], minima[HIGH, k_best], at, delta_statistic)
     zero_allowed = False
     if not zero_rise > NO_DOUBT * delta_statistic:
-        at = slopes(work, k_best, k_best + 1, 0.0, 0.0)
-        zero_allowed = value(work, k_best, k_best + 1, 0.0, 0.0, at) <= level
+        at_zero = slopes(work, k_best, k_best + 1, 0.0, 0.0)
+        zero_allowed = value(work, k_best, k_best + 1, 0.0, 0.0, at_zero) <= level
     start = max(norm - step, 0.5 * norm)
     lowest = 0.0
     if not zero_allowed:
@@ -202,7 +206,8 @@ def norm_limits(
     low, high = np.full(minima.shape[1] - 1, np.nan), np.full(minima.shape[1] - 1, np.nan)
     for k in range(minima.shape[1] - 1):
         if minima[VALUE, k] <= level and not first <= k <= last:
-            norm, u, step, turn, _ = _norm_step(work, minima, k, level - minima[VALUE, k])
+            at = slopes(work, k, k + 1, minima[LOW, k], minima[HIGH, k])
+            norm, u, step, turn, _ = _norm_step(minima[LOW, k], minima[HIGH, k], at, level - minima[VALUE, k])
             high[k] = _crossing(work, k, norm, np.inf, norm + step, u, 1.0, best, delta_statistic)
             low[k] = 0.0
             if not zero_allowed:
@@ -248,16 +253,14 @@ def _norm_limit(work, minima, kt_nodes, k_best, place, u, outer, best, delta_sta
 
 
 @compiled(part=True)
-def _norm_step(work, minima, k, rise):
-    """How far the norm may move for a rise of the statistic, from its derivatives at the minimum of interval k.
+def _norm_step(a, b, at, rise):
+    """How far the norm may move for a rise of the statistic, from its derivatives at an interval's minimum (a, b).
 
     Returns the norm and the part in node k + 1, the step of the norm, by how much that part turns with the norm, and
     the rise down to norm 0.
     """
-    a, b = minima[LOW, k], minima[HIGH, k]
     norm = a + b
     u = b / norm if norm > 0.0 else 0.0
-    at = slopes(work, k, k + 1, a, b)
     by_norm, mixed, by_u = _curvatures(at, norm, u)
     turn = 0.0
     curvature = by_norm

@@ -35,3 +35,13 @@ def expected_totals(rates: np.ndarray, exposure: np.ndarray) -> np.ndarray:
     for k in range(len(rates)):
         totals[k] = dot(rates[k], exposure)
     return totals
+
+
+@compiled(part=True)
+def take(values: np.ndarray, places: np.ndarray, taken: np.ndarray) -> None:
+    """Set `taken` to the values at ascending places, which are all places where there are as many as values."""
+    if len(places) == len(values):
+        taken[:] = values
+    else:
+        for i in range(len(places)):
+            taken[i] = values[places[i]]

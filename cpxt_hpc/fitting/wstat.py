@@ -17,7 +17,7 @@ import numpy as np
 
 from cpxt_hpc.fitting.logarithm import vector_log, weighted_log_sum
 from cpxt_hpc.fitting.rows import BACKGROUND, COUNTS, EXPOSURE, FIRST_NODE, PULL, RATIO
-from cpxt_hpc.fitting.vectors import expected_totals
+from cpxt_hpc.fitting.vectors import expected_totals, take
 from cpxt_hpc.science.compiled import REASSOCIATE, compiled
 
 TINY = 1e-150
@@ -72,18 +72,22 @@ def prepare_wstat(
     """Spectra for the profiled background; see `cpxt_hpc.fitting.statistics.prepare`."""
     if totals is None:
         totals = expected_totals(rates, exposure)
-    used = exposure > 0.0
-    counts, blank = np.where(used, counts, 0.0), np.where(used & (blank_scale > 0.0), blank_counts, 0.0)
-    ratio = 1.0 / np.maximum(blank_scale, LEAST_SCALE)
-    pull, weight, fitted_background = np.empty((3, len(counts)))
-    constant = _constant(counts, blank, ratio, exposure)
-    return WstatSpectra(counts, blank, ratio, exposure, rates, totals, constant, pull, weight, fitted_background)
+    observed, blank, ratio, pull, weight, fitted_background = np.empty((6, len(counts)))
+    constant = _set_channels(counts, blank_counts, blank_scale, exposure, observed, blank, ratio)
+    return WstatSpectra(observed, blank, ratio, exposure, rates, totals, constant, pull, weight, fitted_background)
 
 
 @compiled
-def _constant(counts: np.ndarray, blank: np.ndarray, ratio: np.ndarray, exposure: np.ndarray) -> float:
-    logs = weighted_log_sum(blank, blank) - weighted_log_sum(blank, ratio) - weighted_log_sum(counts, exposure)
-    return 2.0 * (logs - np.sum(counts) - np.sum(blank))
+def _set_channels(counts, blank_counts, blank_scale, exposure, observed, blank, ratio):
+    """Set the arrays of `WstatSpectra` and return its constant."""
+    total = 0.0
+    for i in range(len(counts)):
+        observed[i] = counts[i] if exposure[i] > 0.0 else 0.0
+        blank[i] = blank_counts[i] if exposure[i] > 0.0 and blank_scale[i] > 0.0 else 0.0
+        ratio[i] = 1.0 / max(blank_scale[i], LEAST_SCALE)
+        total += observed[i] + blank[i]
+    logs = weighted_log_sum(blank, blank) - weighted_log_sum(blank, ratio) - weighted_log_sum(observed, exposure)
+    return 2.0 * (logs - total)
 
 
 @compiled(fastmath=REASSOCIATE, part=True)
@@ -145,14 +149,14 @@ class WstatWork(NamedTuple):
 def work_space(spectra: WstatSpectra, channel: np.ndarray) -> WstatWork:
     """Take these channels out of the spectra. In the others W is linear: 2 (M + B ln(c / r))."""
     rows = np.empty((FIRST_NODE + len(spectra.totals), len(channel)))
+    take(spectra.observed, channel, rows[COUNTS])
+    take(spectra.exposure, channel, rows[EXPOSURE])
+    take(spectra.blank, channel, rows[BACKGROUND])
+    take(spectra.ratio, channel, rows[RATIO])
     total_counts = 0.0
     for i in range(len(channel)):
-        j = channel[i]
-        rows[COUNTS, i] = spectra.observed[j]
-        rows[EXPOSURE, i] = spectra.exposure[j]
-        rows[BACKGROUND, i] = spectra.blank[j]
-        rows[RATIO, i] = 1.0 + spectra.ratio[j]
-        total_counts += spectra.observed[j]
+        rows[RATIO, i] += 1.0
+        total_counts += rows[COUNTS, i]
     blank_log_c = weighted_log_sum(rows[BACKGROUND], rows[RATIO])
     elsewhere = weighted_log_sum(spectra.blank, 1.0 + spectra.ratio) - blank_log_c
     constant = elsewhere - weighted_log_sum(spectra.blank, spectra.ratio) + weighted_log_sum(rows[COUNTS], rows[COUNTS])
@@ -201,7 +205,7 @@ def pull(work: WstatWork, k: int, m: int, a: float, b: float) -> None:
         both = rows[COUNTS, i] + rows[BACKGROUND, i]
         excess = scaled - both
         root = np.sqrt(excess * excess + 4.0 * scaled * rows[BACKGROUND, i])
-        rows[PULL, i] = 2.0 * rows[RATIO, i] * rows[COUNTS, i] / (root + scaled + both)
+        rows[PULL, i] = 2.0 * rows[RATIO, i] * rows[COUNTS, i] / max(root + scaled + both, TINY)
 
 
 def dual(work: WstatWork, k: int, m: int, a: float, b: float, pulled: float) -> tuple[float, float]:
@@ -224,7 +228,7 @@ def dual(work: WstatWork, k: int, m: int, a: float, b: float, pulled: float) -> 
         both = rows[COUNTS, i] + rows[BACKGROUND, i]
         excess = scaled - both
         root = np.sqrt(excess * excess + 4.0 * scaled * rows[BACKGROUND, i])
-        x = (root + scaled + both) / (2.0 * c)
+        x = max(root + scaled + both, TINY) / (2.0 * c)
         logs += rows[COUNTS, i] * vector_log(x)
         blank_logs += rows[BACKGROUND, i] * vector_log(c - rows[COUNTS, i] / x)
     return work.constant + blank_logs - logs, work.blank_log_c - blank_logs

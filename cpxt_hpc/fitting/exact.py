@@ -136,9 +136,10 @@ def walk_downhill(filled: Filled, k: int, a: float, b: float) -> tuple[int, floa
 @compiled(part=True)
 def nothing_known(n_nodes: int) -> np.ndarray:
     """The table of minima before the first visit."""
-    minima = np.zeros((8, n_nodes))
+    minima = np.empty((8, n_nodes))
     for k in range(n_nodes):
         minima[NODE_NORM, k] = minima[NODE_VALUE, k] = np.nan
+        minima[SLOPE_DOWN, k] = minima[SLOPE_UP, k] = minima[LOW, k] = minima[HIGH, k] = 0.0
         minima[VALUE, k], minima[BOUND, k] = np.inf, -np.inf
     return minima
 

@@ -39,8 +39,8 @@ class Filled(NamedTuple):
         Which channels of the spectra these are.
     all_rates : ndarray of float64, shape (n_nodes, n_channels)
         Source rates for norm 1 in all channels [count/s].
-    present : ndarray of bool, shape (n_nodes,)
-        Which nodes have been fetched.
+    present : ndarray of float64, shape (n_nodes,)
+        1 for the nodes that have been fetched, 0 for the others.
     all_pulls : ndarray of float64, shape (n_channels,)
         Work space of `spread_pulls`.
     """
@@ -102,15 +102,14 @@ def filled_channels(spectra: Spectra) -> Filled:
         for i in range(n):
             channel[i] = i
     channel = channel[:n]
-    present = np.zeros(n_nodes, dtype=np.bool_)
-    return Filled(_work_space(spectra, channel), channel, spectra.rates, present, np.zeros(n_channels))
+    return Filled(_work_space(spectra, channel), channel, spectra.rates, np.zeros(n_nodes), np.zeros(n_channels))
 
 
 @compiled(part=True)
 def fetch(filled: Filled, k: int) -> None:
     """Fill in the source counts for norm 1 at a node, where they are not yet."""
-    if not filled.present[k]:
-        filled.present[k] = True
+    if filled.present[k] == 0.0:
+        filled.present[k] = 1.0
         rows = filled.work.rows
         take(filled.all_rates[k], filled.channel, rows[FIRST_NODE + k])
         for i in range(rows.shape[1]):
@@ -159,6 +158,6 @@ def spread_pulls(filled: Filled) -> bool:
 @compiled(part=True)
 def pulled_counts_once(filled: Filled, m: int, spread: bool) -> float:
     """sum(t F_m) for the pulls t in row `PULL`; a node of which nothing else is needed is not fetched if `spread`."""
-    if spread and not filled.present[m]:
+    if spread and filled.present[m] == 0.0:
         return dot(filled.all_pulls, filled.all_rates[m])
     return pulled_counts(filled, m)

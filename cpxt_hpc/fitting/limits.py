@@ -83,12 +83,16 @@ def limits_around(
     if not norm > 0.0:
         return np.nan, kt_nodes[0], kt_nodes[-1], norm, norm_lo, norm_hi, minima[VALUE, k], False, False
     u = minima[HIGH, k] / norm
-    limits, found = np.empty(2), np.empty(2, dtype=np.bool_)
-    for side in range(2):
-        k_side, u_side, found[side] = kt_limit(work, minima, k, u, at, 2 * side - 1, delta_statistic)
-        limits[side] = kt_at(kt_nodes, k_side, u_side)
+    kt_lo = kt_hi = kt_at(kt_nodes, k, u)
+    lower_found = upper_found = False
+    for direction in (-1, 1):
+        k_side, u_side, found = kt_limit(work, minima, k, u, at, direction, delta_statistic)
+        if direction < 0:
+            kt_lo, lower_found = kt_at(kt_nodes, k_side, u_side), found
+        else:
+            kt_hi, upper_found = kt_at(kt_nodes, k_side, u_side), found
     kt = kt_at(kt_nodes, k, u)
-    return kt, limits[0], limits[1], norm, norm_lo, norm_hi, minima[VALUE, k], found[0], found[1]
+    return kt, kt_lo, kt_hi, norm, norm_lo, norm_hi, minima[VALUE, k], lower_found, upper_found
 
 
 @compiled(part=True)
@@ -203,8 +207,9 @@ def norm_limits(
         first -= 1
     while last < minima.shape[1] - 2 and minima[NODE_VALUE, last + 1] <= level:
         last += 1
-    low, high = np.full(minima.shape[1] - 1, np.nan), np.full(minima.shape[1] - 1, np.nan)
+    low, high = np.zeros(minima.shape[1] - 1), np.zeros(minima.shape[1] - 1)
     for k in range(minima.shape[1] - 1):
+        low[k] = high[k] = np.nan
         if minima[VALUE, k] <= level and not first <= k <= last:
             at = slopes(work, k, k + 1, minima[LOW, k], minima[HIGH, k])
             norm, u, step, turn, _ = _norm_step(minima[LOW, k], minima[HIGH, k], at, level - minima[VALUE, k])

@@ -41,7 +41,8 @@ def expected_totals(rates: np.ndarray, exposure: np.ndarray) -> np.ndarray:
 def take(values: np.ndarray, places: np.ndarray, taken: np.ndarray) -> None:
     """Set `taken` to the values at ascending places, which are all places where there are as many as values."""
     if len(places) == len(values):
-        taken[:] = values
+        for i in range(len(values)):  # numba compiles a slice's assignment for seconds: its errors are strings
+            taken[i] = values[i]
     else:
         for i in range(len(places)):
             taken[i] = values[places[i]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from cpxt_hpc.fitting.chi2 import Chi2Spectra
-from cpxt_hpc.fitting.convex import MAX_STEPS, best_part, ray_minimum
+from cpxt_hpc.fitting.crossing import crossing, curvatures
 from cpxt_hpc.fitting.exact import (
     HIGH,
     LOW,
@@ -27,15 +27,6 @@ from cpxt_hpc.fitting.ranges import connected_range, kt_at
 from cpxt_hpc.fitting.statistics import Spectra
 from cpxt_hpc.science.compiled import compiled
 
-LAST_STEP = 1e-4
-"""The step towards a limit from where the root of the rise is off by less than this is the last: its error is of the
-order of the square."""
-OTHER_CONVERGED = 1e-6
-"""Squared decrement of the other parameter below which what is left of the rise is known well enough."""
-SETTLED = 1e-2
-"""Squared decrement of the other parameter from which on both parameters step at once."""
-JOINT_STEPS = 30
-"""From then on a limit is sought with the other parameter at its best at every place: safe, but slower."""
 NO_DOUBT = 16.0
 """A rise at norm 0, by the curvature at the minimum, of this many times the level leaves no need to look there."""
 
@@ -96,14 +87,6 @@ def limits_around(
 
 
 @compiled(part=True)
-def _curvatures(at: Slopes, norm: float, u: float) -> tuple[float, float, float]:
-    """Second derivatives in (norm, norm), (norm, u) and (u, u), where u is the part of the norm in node k + 1."""
-    by_norm = (1.0 - u) * (1.0 - u) * at.aa + 2.0 * u * (1.0 - u) * at.ab + u * u * at.bb
-    mixed = at.b - at.a + norm * (u * at.bb + (1.0 - 2.0 * u) * at.ab - (1.0 - u) * at.aa)
-    return by_norm, mixed, norm * norm * (at.aa - 2.0 * at.ab + at.bb)
-
-
-@compiled(part=True)
 def kt_limit(
     work: Work, minima: np.ndarray, k: int, u: float, at: Slopes, direction: int, delta_statistic: float
 ) -> tuple[int, float, bool]:
@@ -135,7 +118,7 @@ def kt_limit(
     inner, inner_value, inner_norm = u, best, minima[LOW, k] + minima[HIGH, k]
     norm_slope = root_slope = 0.0
     if 0.0 < u < 1.0:
-        by_norm, mixed, by_u = _curvatures(at, inner_norm, u)
+        by_norm, mixed, by_u = curvatures(at, inner_norm, u)
         if by_norm > 0.0 and by_u * by_norm > mixed * mixed:
             norm_slope = -mixed / by_norm
             root_slope = np.sqrt(0.5 * (by_u + mixed * norm_slope))
@@ -164,7 +147,7 @@ def kt_limit(
     straight = inner_norm + part * (outer_norm - inner_norm)
     bend = (norm_slope * (outer - inner) - (outer_norm - inner_norm)) * part * (1.0 - part)
     norm = straight + bend if norm_slope != 0.0 else straight
-    return k, _crossing(work, k, inner, outer, inner + way, norm, np.inf, best, delta_statistic), True
+    return k, crossing(work, k, inner, outer, inner + way, norm, np.inf, best, delta_statistic), True
 
 
 @compiled(part=True)
@@ -213,11 +196,11 @@ def norm_limits(
         if minima[VALUE, k] <= level and not first <= k <= last:
             at = slopes(work, k, k + 1, minima[LOW, k], minima[HIGH, k])
             norm, u, step, turn, _ = _norm_step(minima[LOW, k], minima[HIGH, k], at, level - minima[VALUE, k])
-            high[k] = _crossing(work, k, norm, np.inf, norm + step, u, 1.0, best, delta_statistic)
+            high[k] = crossing(work, k, norm, np.inf, norm + step, u, 1.0, best, delta_statistic)
             low[k] = 0.0
             if not zero_allowed:
                 start = max(norm - step, 0.5 * norm)
-                low[k] = _crossing(work, k, norm, 0.0, start, u, 1.0, best, delta_statistic)
+                low[k] = crossing(work, k, norm, 0.0, start, u, 1.0, best, delta_statistic)
     return connected_range(lowest, highest, low, high)
 
 
@@ -242,7 +225,7 @@ def _norm_limit(work, minima, kt_nodes, k_best, place, u, outer, best, delta_sta
     inner = minima[LOW, k] + minima[HIGH, k]
     if k != k_best:
         place = max(place, 1.01 * inner) if outer > 0.0 else min(place, 0.99 * inner)
-    limit = _crossing(work, k, inner, outer, place, u, 1.0, best, delta_statistic)
+    limit = crossing(work, k, inner, outer, place, u, 1.0, best, delta_statistic)
     found_in = k
     for direction in (1, -1):
         k = found_in + direction
@@ -251,7 +234,7 @@ def _norm_limit(work, minima, kt_nodes, k_best, place, u, outer, best, delta_sta
             at = slopes(work, k, k + 1, limit * (1.0 - u), limit * u)
             if (at.b - at.a) * direction < 0.0:
                 inner = minima[LOW, k] + minima[HIGH, k]
-                found = _crossing(work, k, inner, outer, limit, u, 1.0, best, delta_statistic)
+                found = crossing(work, k, inner, outer, limit, u, 1.0, best, delta_statistic)
                 limit = max(limit, found) if outer > 0.0 else min(limit, found)
             k += direction
     return limit
@@ -266,7 +249,7 @@ def _norm_step(a, b, at, rise):
     """
     norm = a + b
     u = b / norm if norm > 0.0 else 0.0
-    by_norm, mixed, by_u = _curvatures(at, norm, u)
+    by_norm, mixed, by_u = curvatures(at, norm, u)
     turn = 0.0
     curvature = by_norm
     if a > 0.0 and b > 0.0 and by_norm * by_u - mixed * mixed > 1e-12 * by_norm * by_u:
@@ -280,57 +263,3 @@ def _norm_step(a, b, at, rise):
     else:
         step = np.sqrt(2.0 * rise / curvature) if curvature > 0.0 else 1.0
     return norm, u, step, turn, 0.5 * by_norm * norm * norm
-
-
-@compiled(part=True)
-def _crossing(work, k, inner, outer, place, other, highest, best, delta_statistic):
-    """Where a profile crosses the level in interval k, between inner (below the level) and outer (above it).
-
-    `place` is where to start in the parameter, norm or u (the part of the norm in node k + 1), and `other` in the
-    other one, over which the statistic is minimised in passing: once that is settled, both make Newton's steps
-    together. Where that does not end soon, as it may at a kink of wstat, the other one is minimised at every place.
-    `highest` is the other one's greatest value, which tells which is which: 1 for u, infinity for the norm.
-    """
-    along_norm = highest == 1.0
-    root_level = np.sqrt(delta_statistic)
-    for n in range(MAX_STEPS):
-        if n >= JOINT_STEPS:
-            other = best_part(work, k, place, other) if along_norm else ray_minimum(work, k, k + 1, place, other)[0]
-        norm, u = (place, other) if along_norm else (other, place)
-        a, b = norm * (1.0 - u), norm * u
-        at = slopes(work, k, k + 1, a, b)
-        by_norm, mixed, by_u = _curvatures(at, norm, u)
-        if along_norm:
-            slope, first, second = (1.0 - u) * at.a + u * at.b, norm * (at.b - at.a), by_u
-        else:
-            slope, first, second = norm * (at.b - at.a), (1.0 - u) * at.a + u * at.b, by_norm
-        decrement = step = 0.0
-        free = n < JOINT_STEPS and not (other == 0.0 and first >= 0.0) and not (other == highest and first <= 0.0)
-        if free:
-            step = first / second if second > 0.0 else np.copysign(np.inf, first)
-            decrement = first * step
-            if decrement > SETTLED:
-                step /= 1.0 + np.sqrt(0.5 * decrement)  # never too far for a self-concordant function
-            if not (decrement <= SETTLED and 0.0 <= other - step <= highest):
-                other = min(max(other - step, 0.0), highest) if second > 0.0 else 0.0 if first > 0.0 else highest
-                continue
-            slope -= mixed * step
-        above = max(value(work, k, k + 1, a, b, at) - 0.5 * decrement - best, 0.0)
-        rise = np.sqrt(above) - root_level
-        if decrement <= OTHER_CONVERGED or abs(rise) > SETTLED:
-            if rise > 0.0:
-                outer = place
-            else:
-                inner = place
-        target = place - 2.0 * rise * np.sqrt(above) / slope
-        inside = min(inner, outer) < target < max(inner, outer)
-        if (abs(rise) <= LAST_STEP * root_level and decrement <= OTHER_CONVERGED) or abs(
-            outer - inner
-        ) <= 1e-15 * inner:
-            return target if inside else place
-        if not inside:
-            target = 2.0 * inner if outer == np.inf else 0.5 * (inner + outer)
-        if free:
-            other = min(max(other - step - mixed / second * (target - place), 0.0), highest)
-        place = target
-    return place

@@ -81,7 +81,7 @@ def sherpas_answer(regions: list[SimulatedRegion], channel: np.ndarray, points: 
 def summary(spectra: list, fits: np.ndarray, theirs: list[dict], points: np.ndarray) -> dict:
     """What the comparison of one statistic found."""
     kt_nodes = temperature_nodes()
-    at_nodes, between, amounts, kt_apart, limits_apart, rises = [], [], [], [], [], []
+    at_nodes, between, amounts, kt_apart, limits_apart, rises, by_ours = [], [], [], [], [], [], []
     for ours, fit, answer, places in zip(spectra, fits, theirs, points, strict=True):
         for (kt, norm), value in zip(places, answer["points"], strict=True):
             differences = at_nodes if kt in kt_nodes else between
@@ -89,6 +89,7 @@ def summary(spectra: list, fits: np.ndarray, theirs: list[dict], points: np.ndar
         if "stat" not in answer:
             continue
         amounts.append(answer["stat"] - fit[6])
+        by_ours.append(value_at(ours, answer["kT"], answer["norm"]) - fit[6])
         if "limits" not in answer:
             continue
         sigma_kt, sigma_norm = 0.5 * (fit[2] - fit[1]), 0.5 * (fit[5] - fit[4])
@@ -108,6 +109,7 @@ def summary(spectra: list, fits: np.ndarray, theirs: list[dict], points: np.ndar
         "fitted_by_sherpa": len(amounts),
         "sherpas_minimum_worse": int(np.sum(np.array(amounts) > WORSE)),
         "largest_amount_ours_is_worse": float(max(0.0, -np.min(amounts))),
+        "the_same_by_our_statistic": float(max(0.0, -np.min(by_ours))),
         "kt_difference_sigma": quantiles(kt_apart),
         "limit_difference_sigma": quantiles(limits_apart),
         "limits_apart": len(rises),
@@ -196,7 +198,8 @@ def main() -> None:
         )
         print(
             f"  Sherpa fitted {row['fitted_by_sherpa']}, {row['sherpas_minimum_worse']} of them to a worse minimum, "
-            f"and none to one better than ours by more than {row['largest_amount_ours_is_worse']:.1e}"
+            f"and none to one better than ours by more than {row['largest_amount_ours_is_worse']:.1e} "
+            f"(by our statistic there {row['the_same_by_our_statistic']:.1e})"
         )
         print(f"  kT: {row['kt_difference_sigma']}")
         print(f"  limits: {row['limit_difference_sigma']}")

@@ -6,9 +6,9 @@ paths), ``counts``, ``blank``, ``background`` (lists of spectra in all channels 
 ``blank_scale``, ``statistic``, ``free`` (of abundance, nH), ``own_norms``, ``nh``, ``redshift``, ``abundance``,
 ``band`` [keV], ``apec_root``, ``start`` (kT, abundance, nH, norms), ``points`` (rows like ``start``), ``held`` (pairs
 of a parameter's place in ``start`` and a value), ``conf`` (whether to run it). cstat adds the expected ``background``
-to the model; the others take the ``blank`` counts. Answer: ``best`` (like ``start``), ``stat`` of its fit, the statistic
-at the ``points``, that of fits with each ``held`` value, and ``limits``: low and high by parameter, null where conf
-found none.
+to the model; the others take the ``blank`` counts. Answer: ``best`` (like ``start``), ``stat`` of its fit, the
+statistic at the ``points``, that of fits with each ``held`` value, and ``limits``: low and high by parameter, null
+where conf found none.
 """
 
 import json

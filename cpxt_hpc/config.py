@@ -66,6 +66,33 @@ class ClusterSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class ArchiveSection:
+    """``[archive]``: where observations that are not in place come from."""
+
+    base_url: str = setting(
+        "https://cxc.cfa.harvard.edu/cdaftp",
+        doc="Archive tree (the folder that holds byobsid/); $CPXT_ARCHIVE_URL has precedence.",
+    )
+    download: str = setting(
+        "auto",
+        doc="auto: ObsIDs without event files are downloaded, but not in a batch job; always: there too; never.",
+        choices=("auto", "always", "never"),
+    )
+    files: str = setting(
+        "level2",
+        doc="level2: what the stages read; all: level-1 events too, as chandra_repro needs them.",
+        choices=("level2", "all"),
+    )
+    connections: int = setting(4, doc="Files fetched at the same time.", minimum=1, maximum=16)
+    timeout_s: float = setting(
+        60.0, doc="How long a server that sends nothing is waited for [s].", minimum=0.1, maximum=3600.0
+    )
+    max_file_gb: float = setting(
+        4.0, doc="Larger files are refused [GB].", minimum=0.0, maximum=100.0, exclusive_minimum=True
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class CleanSection:
     """``[clean]``: how flares are cut from the light curves."""
 
@@ -215,6 +242,13 @@ class FitSection:
     min_exposure_fraction: float = setting(
         0.09, doc="Observations that expose less of a region stay out of its fit.", minimum=0.0, maximum=1.0
     )
+    region_timeout: float = setting(
+        900.0,
+        doc="Longest time for the fit of a region [s]; it then gets the status of a time-out and the next one follows. "
+        "0: none.",
+        minimum=0.0,
+        maximum=1e6,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +275,7 @@ class ClusterConfig:
 
     path: Path
     cluster: ClusterSection
+    archive: ArchiveSection = ArchiveSection()
     clean: CleanSection = CleanSection()
     binning: BinningSection = BinningSection()
     background: BackgroundSection = BackgroundSection()
@@ -269,6 +304,7 @@ class ClusterConfig:
 
 SECTIONS: dict[str, type] = {
     "cluster": ClusterSection,
+    "archive": ArchiveSection,
     "clean": CleanSection,
     "binning": BinningSection,
     "background": BackgroundSection,

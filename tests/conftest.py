@@ -1,5 +1,10 @@
 """Fixtures that several test modules share."""
 
+import os
+
 from step_clusters import cluster, process_as_before, run, snapshots
 
 __all__ = ["cluster", "process_as_before", "run", "snapshots"]
+
+# No test needs the internet, nor may one fetch 100 MB because a file of its own is missing.
+os.environ["CPXT_OFFLINE"] = "1"

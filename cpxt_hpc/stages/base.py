@@ -72,6 +72,8 @@ class Stage:
         ``section.key`` of every setting that the outputs depend on.
     regions : tuple of RegionRequest
         Region files that must be there before the stage runs; they count as needs.
+    fetch : callable, optional
+        Gets inputs that can be got, before ``needs`` is asked; does nothing where they are there.
     run : callable
         Does the work; every file is written whole or not at all.
     """
@@ -84,3 +86,4 @@ class Stage:
     settings: tuple[str, ...]
     run: Callable[[StageContext], None]
     regions: tuple[RegionRequest, ...] = ()
+    fetch: Callable[[StageContext], None] | None = None

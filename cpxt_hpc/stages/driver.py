@@ -94,6 +94,8 @@ def _bring_up_to_date(
     """Run one stage where it is needed; whether it ran."""
     title = stage_title(stage)
     require(context.config, _demanded_settings(stage), title)
+    if stage.fetch is not None:
+        stage.fetch(context)
     region_files = _region_files(stage, context, state, auto=auto)
     needs = [*stage.needs(context), *region_files]
     _check_needs(stage, needs, context, stages)

@@ -28,6 +28,7 @@ from cpxt_hpc.science.grid import (
 from cpxt_hpc.science.images import BROAD_BAND_EV, flux_image
 from cpxt_hpc.science.pointing import angular_separation_deg, mean_direction
 from cpxt_hpc.stages.base import Stage, StageContext
+from cpxt_hpc.stages.fetch import fetch_observations
 from cpxt_hpc.stages.local_background import is_local
 from cpxt_hpc.toolchain.base import Toolchain
 from cpxt_hpc.toolchain.builtin import BuiltinToolchain
@@ -305,4 +306,5 @@ STAGE = Stage(
     makes=_makes,
     settings=("cluster.observation_ids", "background.source"),
     run=run,
+    fetch=fetch_observations,
 )

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from synthetic import make_fit_input
@@ -72,11 +73,13 @@ def clean_environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])} | more
 
 
-def fit_command(layout: ClusterLayout, *options: str, ranks: int = 0, fake: bool = False) -> list[str]:
-    """The command that fits, serial or under mpiexec; with `fake_fit`'s fitter where asked for."""
+def fit_command(
+    layout: ClusterLayout, *options: str, ranks: int = 0, fake: bool = False, program: str = "fake_fit.py"
+) -> list[str]:
+    """The command that fits, serial or under mpiexec; where asked for with a fake, a program of this folder."""
     launcher = [str(Path(sys.prefix, "bin", "mpiexec")), "-n", str(ranks)] if ranks else []
-    program = [str(TESTS / "fake_fit.py")] if fake else ["-m", "cpxt_hpc.cli.fit"]
-    return [*launcher, sys.executable, *program, str(layout.ini), *options]
+    fitting = [str(TESTS / program)] if fake else ["-m", "cpxt_hpc.cli.fit"]
+    return [*launcher, sys.executable, *fitting, str(layout.ini), *options]
 
 
 def run_fit(
@@ -90,13 +93,15 @@ def run_fit(
 
 
 class RunningFit:
-    """``cpxt-fit`` with the fake fitter, while it runs; use as context manager."""
+    """``cpxt-fit`` with the fake fitter, or another program of this folder, while it runs; use as context manager."""
 
-    def __init__(self, layout: ClusterLayout, *options: str, ranks: int = 0, **environment: str) -> None:
+    def __init__(
+        self, layout: ClusterLayout, *options: str, ranks: int = 0, program: str = "fake_fit.py", **environment: str
+    ) -> None:
         self.layout = layout
         self._traces: set[Path] = set()
         self.process = subprocess.Popen(
-            fit_command(layout, *options, ranks=ranks, fake=True),
+            fit_command(layout, *options, ranks=ranks, fake=True, program=program),
             env=clean_environment(**environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -109,8 +114,12 @@ class RunningFit:
 
     def wait_for_results(self, number: int) -> None:
         """Until the checkpoint has so many regions; the process must live until then."""
+        self.wait_until(lambda: self.n_results() >= number)
+
+    def wait_until(self, reached: Callable[[], bool]) -> None:
+        """Until this is true; the process must live until then."""
         deadline = time.monotonic() + 120
-        while self.n_results() < number:
+        while not reached():
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline, "no results for two minutes"
             time.sleep(0.02)
@@ -124,6 +133,14 @@ class RunningFit:
                 with contextlib.suppress(OSError):
                     found += [int(child) for child in task.read_text().split()]
         return found
+
+    def process_of_rank(self, rank: int) -> int:
+        """Number of the process that has this rank."""
+        for process in self.processes():
+            with contextlib.suppress(OSError):
+                if f"PMI_RANK={rank}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+                    return process
+        raise AssertionError(f"no process has rank {rank}")
 
     def _note_traces(self) -> None:
         """Shared memory that mpich leaves behind where its processes are killed."""

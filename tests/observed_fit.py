@@ -12,7 +12,10 @@ from pathlib import Path
 import cpxt_hpc
 
 SMALL = os.environ.get("OBSERVED_FITTER") == "small"
-HEAVY = ("sherpa", "xspec", "astropy", "matplotlib", "photutils", "scipy.ndimage", "scipy.optimize", "scipy.stats")
+HEAVY = (
+    "sherpa", "xspec", "astropy", "matplotlib", "photutils", "scipy.linalg", "scipy.ndimage", "scipy.optimize",
+    "scipy.stats",
+)  # fmt: skip
 
 
 def small_fitter():

@@ -210,8 +210,8 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
         rows = sink.all_results()
     rows = rows[np.isin(rows["region"], inputs.fit_input.regions.number[selected])].astype(RESULT_DTYPE)
     code = _report(inputs, options, rows, len(selected), stop)
-    if lost:
-        # A dead rank never comes to the common end.
+    if set(lost) - link.dead:
+        # A rank that fell silent never comes to the common end; of one known to be dead MPI expects nothing.
         link.abort(code)
     return code
 

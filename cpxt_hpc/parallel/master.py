@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cpxt_hpc.parallel.messages import Alive, Left, Ready, Results, Stop, Work
+from cpxt_hpc.parallel.messages import Alive, Left, Lost, Ready, Results, Stop, Work
 from cpxt_hpc.parallel.progress import Progress
 from cpxt_hpc.parallel.scheduler import Action, Assign, Scheduler
 from cpxt_hpc.parallel.stop import StopRequest
@@ -100,6 +100,10 @@ def run_master(
                         progress.add(sink.append(rows[fresh]))
                     case Left():
                         actions += scheduler.worker_left(worker)
+                    case Lost() if worker in scheduler.workers:
+                        log.warning("rank %d is dead: its regions go to others", worker)
+                        lost.add(worker)
+                        actions += scheduler.worker_lost(worker)
             for worker in _silent(scheduler, heard, silence_s):
                 log.warning("rank %d has not answered for %.0f s: its regions go to others", worker, silence_s)
                 lost.add(worker)
@@ -139,6 +143,6 @@ def _send_away(link: MpiLink, workers: Iterable[int]) -> None:
     deadline = time.monotonic() + LEAVE_S
     while staying and time.monotonic() < deadline:
         received = link.receive(LISTEN_S)
-        if received is not None and isinstance(received[1], Left):
+        if received is not None and isinstance(received[1], (Left, Lost)):
             staying.discard(received[0])
     link.others_know = not staying

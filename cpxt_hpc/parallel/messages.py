@@ -61,7 +61,12 @@ class Alive:
     """Master: I am still here."""
 
 
-Message = Ready | Work | Results | Stop | Left | Alive
+@dataclasses.dataclass(frozen=True)
+class Lost:
+    """The MPI library: this rank is dead. Never sent."""
+
+
+Message = Ready | Work | Results | Stop | Left | Alive | Lost
 
 _BARE = {Kind.READY: Ready, Kind.STOP: Stop, Kind.LEFT: Left, Kind.ALIVE: Alive}
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from cpxt_hpc.errors import ConfigError, CpxtError, ToolError
-from cpxt_hpc.parallel.messages import Message, decode, encode
+from cpxt_hpc.parallel.messages import Lost, Message, decode, encode
 
 Made = TypeVar("Made")
 
@@ -87,6 +87,7 @@ class LocalLink:
     size = 1
     one_node = True
     others_know = True
+    dead: frozenset[int] = frozenset()
 
     def on_root(self, function: Callable[[], Made]) -> Made:
         """Call a function on rank 0; every rank gets its value."""
@@ -111,6 +112,9 @@ class MpiLink:
         All ranks run on one machine.
     others_know : bool
         An error of rank 0 need not end the other ranks: they were told to leave.
+    dead : set of int
+        Ranks that the MPI library has reported dead: Open MPI under ``mpiexec --with-ft ulfm`` does and goes on
+        without them, where other libraries end the job or say nothing.
     """
 
     def __init__(self, mpi: Any) -> None:
@@ -124,6 +128,8 @@ class MpiLink:
         self._sent: list[tuple[Any, bytes]] = []
         self.one_node = self._world.allreduce(self._node.Get_size() == self.size, op=mpi.LAND)
         self.others_know = False
+        self.dead: set[int] = set()
+        self._to_report: list[int] = []
 
     def on_root(self, function: Callable[[], Made]) -> Made:
         """Call a function on rank 0; every rank gets its value.
@@ -162,20 +168,37 @@ class MpiLink:
     def send(self, destination: int, message: Message) -> None:
         """Send without waiting for the other side."""
         kind, data = encode(message)
-        self._sent = [(request, kept) for request, kept in self._sent if not request.Test()]
-        request = self._world.Isend([data, self._mpi.BYTE], dest=destination, tag=int(kind))
-        self._sent.append((request, data))
+        self._forget_what_has_gone()
+        with self._noting_deaths():
+            request = self._world.Isend([data, self._mpi.BYTE], dest=destination, tag=int(kind))
+            self._sent.append((request, data))
 
     def receive(self, timeout_s: float) -> tuple[int, Message] | None:
-        """The next message and its sender; None where none came in this time."""
-        status = self._mpi.Status()
+        """The next message and its sender; None where none came in this time.
+
+        Raises
+        ------
+        ToolError
+            Rank 0 is dead.
+        """
         sleep_s = SHORTEST_SLEEP_S
         deadline = time.monotonic() + timeout_s
-        while not self._world.Iprobe(source=self._mpi.ANY_SOURCE, tag=self._mpi.ANY_TAG, status=status):
+        while True:
+            with self._noting_deaths():
+                received = self._receive_now()
+                if received is not None:
+                    return received
+            if self._to_report:
+                return self._to_report.pop(), Lost()
             if time.monotonic() >= deadline:
                 return None
             time.sleep(sleep_s)
             sleep_s = min(2.0 * sleep_s, self._longest_sleep_s)
+
+    def _receive_now(self) -> tuple[int, Message] | None:
+        status = self._mpi.Status()
+        if not self._world.Iprobe(source=self._mpi.ANY_SOURCE, tag=self._mpi.ANY_TAG, status=status):
+            return None
         data = bytearray(status.Get_count(self._mpi.BYTE))
         self._world.Recv([data, self._mpi.BYTE], source=status.Get_source(), tag=status.Get_tag())
         return status.Get_source(), decode(status.Get_tag(), data)
@@ -184,8 +207,36 @@ class MpiLink:
         """Wait until everything sent is on its way."""
         deadline = time.monotonic() + timeout_s
         while self._sent and time.monotonic() < deadline:
-            self._sent = [(request, kept) for request, kept in self._sent if not request.Test()]
+            self._forget_what_has_gone()
             time.sleep(SHORTEST_SLEEP_S)
+
+    def _forget_what_has_gone(self) -> None:
+        """Drop the messages that have reached their rank, or never will."""
+        waiting = []
+        for request, data in self._sent:
+            with self._noting_deaths():
+                if not request.Test():
+                    waiting.append((request, data))
+        self._sent = waiting
+
+    @contextlib.contextmanager
+    def _noting_deaths(self) -> Iterator[None]:
+        """Turn MPI's error that a process has failed into a note of which ones are dead."""
+        try:
+            yield
+        except self._mpi.Exception as error:
+            if error.Get_error_class() not in (self._mpi.ERR_PROC_FAILED, self._mpi.ERR_PROC_FAILED_PENDING):
+                raise
+            failed = self._world.Get_failed()
+            self._world.Ack_failed(failed.Get_size())
+            ranks = set(failed.Translate_ranks(None, self._world.Get_group())) - self.dead
+            self.dead |= ranks
+            if self.rank == 0:
+                self._to_report += sorted(ranks)
+            elif 0 in ranks:
+                raise ToolError(
+                    "rank 0 was killed, or its node is lost. Run the same command again: it continues."
+                ) from error
 
     def abort(self, code: int) -> None:
         """End every rank at once, the lost ones too."""

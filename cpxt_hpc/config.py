@@ -93,6 +93,25 @@ class ArchiveSection:
 
 
 @dataclasses.dataclass(frozen=True)
+class ToolsSection:
+    """``[tools]``: what makes the files that need calibration data."""
+
+    toolchain: str = setting(
+        "auto",
+        doc="builtin: files in place, no CIAO; ciao: what is missing is made with CIAO; auto: ciao where it is there.",
+        choices=("auto", "builtin", "ciao"),
+    )
+    vfaint_cleaning: str = setting(
+        "no",
+        doc="yes: chandra_repro with check_vf_pha (less background in VFAINT data, some source events lost too).",
+        choices=("no", "yes"),
+    )
+    time_limit_h: float = setting(
+        24.0, doc="A call of a tool that takes longer is ended [h].", minimum=0.0, exclusive_minimum=True
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class CleanSection:
     """``[clean]``: how flares are cut from the light curves."""
 
@@ -171,7 +190,7 @@ class ResponseSection:
     tiles: str = setting(
         "auto",
         doc="auto: each tile of repro/tiles (NAME.arf with its area NAME.reg) has its own ARF, where there are tiles; "
-        "1: one ARF for the whole field, vignetted.",
+        "with CIAO they are made (2 arcmin, some minutes each); 1: one ARF for the whole field, vignetted.",
         choices=("auto", "1"),
     )
     vignetting: str = setting(
@@ -276,6 +295,7 @@ class ClusterConfig:
     path: Path
     cluster: ClusterSection
     archive: ArchiveSection = ArchiveSection()
+    tools: ToolsSection = ToolsSection()
     clean: CleanSection = CleanSection()
     binning: BinningSection = BinningSection()
     background: BackgroundSection = BackgroundSection()
@@ -305,6 +325,7 @@ class ClusterConfig:
 SECTIONS: dict[str, type] = {
     "cluster": ClusterSection,
     "archive": ArchiveSection,
+    "tools": ToolsSection,
     "clean": CleanSection,
     "binning": BinningSection,
     "background": BackgroundSection,

@@ -33,6 +33,11 @@ class ObservationLayout:
         return self.folder / "analysis"
 
     @property
+    def tool_records(self) -> Path:
+        """Logs of CIAO's tools, and records of what they made."""
+        return self.folder / "ciao"
+
+    @property
     def events(self) -> Path:
         """Stage 1: events of the CCDs in use, in the common tangent plane."""
         return self.analysis / "acisI.fits"
@@ -120,6 +125,11 @@ class ClusterLayout:
     @property
     def state(self) -> Path:
         return self.folder / ".cpxt" / "state.json"
+
+    @property
+    def tool_records(self) -> Path:
+        """Logs of CIAO's tools that work on all observations together."""
+        return self.folder / "ciao"
 
     @property
     def broad_flux(self) -> Path:

@@ -117,7 +117,7 @@ def test_windows_files_with_byte_order_mark_are_read(tmp_path):
         ("fit", "energy_max_kev = 0.5", "[fit] energy_min_kev = 0.7 is not below energy_max_kev = 0.5"),
         ("fit", "free = abundance\nplasma = zbremss", "free = abundance: the plasma model zbremss has no abundance"),
         ("fitt", "label = x", "[fitt]: unknown section. Did you mean [fit]?"),
-        ("zzz", "label = x", "[zzz]: unknown section. Known: [cluster], [archive], [clean]"),
+        ("zzz", "label = x", "[zzz]: unknown section. Known: [cluster], [archive], [tools], [clean]"),
         ("DEFAULT", "label = x", "[DEFAULT]: unknown section"),
         ("clean", "method = %(name)s", "[clean] method = '%(name)s': unknown"),
         ("fit", "just words", "'just words' is neither"),

@@ -110,7 +110,7 @@ def test_named_stages_run_alone_and_always(calls, capsys, words, expected):
         (["--num_cpus", "0"], 2, "expected 1 or more"),
         (["--num_cpus", "two"], 2, "invalid int value"),
         (["--toolchain", "idl"], 2, "invalid choice: 'idl'"),
-        (["--toolchain", "ciao"], 3, "this version has the builtin toolchain only"),
+        (["--toolchain", "ciao"], 3, "Python cannot import ciao_contrib"),
         (["--con"], 2, "unrecognized arguments"),
         (["none.ini"], 3, "no such file"),
         (["/dev/null"], 2, "name: missing"),

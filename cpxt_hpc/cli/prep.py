@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpxt_hpc.cli.command import add_logging_options, interrupted_by, run_command, setup_logging
-from cpxt_hpc.errors import ToolError
 from cpxt_hpc.io.ini import read_config
 from cpxt_hpc.layout import ClusterLayout
 from cpxt_hpc.stages.base import StageContext
+from cpxt_hpc.toolchain.choice import choose_toolchain
 
 STAGE_NUMBERS = (1, 2, 3, 4, 5)
 
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         "--auto", action="store_true", help="make the region files that are not there; drawn ones are kept"
     )
     parser.add_argument(
-        "--toolchain", choices=("auto", "builtin", "ciao"), default="auto", help="default: %(default)s"
+        "--toolchain", choices=("auto", "builtin", "ciao"), help="default: [tools] toolchain of cluster.ini (auto)"
     )
     parser.add_argument(
         "--num_cpus", "--num-cpus", type=int, metavar="N", help="local processes; default: those allowed"
@@ -58,14 +58,11 @@ def _prepare(argv: Sequence[str]) -> None:
         if not Path(ini).is_file():
             parser.error("there is no cluster.ini in this folder: name one (cpxt-init makes it)")
     setup_logging(quiet=options.quiet, verbose=options.verbose, log_file=options.log_file)
-    if options.toolchain == "ciao":
-        raise ToolError(
-            "--toolchain ciao: this version has the builtin toolchain only. "
-            "Run with --toolchain builtin, on files that CIAO prepared."
-        )
     config = read_config(Path(ini).absolute())
     layout = ClusterLayout(config.path.parent, config.name, config.fit.label)
-    context = StageContext(config, layout, options.num_cpus or len(os.sched_getaffinity(0)))
+    processes = options.num_cpus or len(os.sched_getaffinity(0))
+    toolchain = choose_toolchain(config, named=options.toolchain, processes=processes)
+    context = StageContext(config, layout, processes, toolchain)
 
     from cpxt_hpc.stages.driver import preprocessing_stages, run_stages
 

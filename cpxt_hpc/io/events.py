@@ -84,7 +84,7 @@ def read_events(path: Path, *, obsid: int | None = None, blank_sky: bool = False
         header = hdus[0].header.copy()
         header.update(table.header)
         columns = _read_columns(table, path)
-        coordinates = _sky_coordinates(table, path)
+        coordinates = sky_coordinates(table, path)
         intervals = {} if blank_sky else read_good_times_blocks(hdus)
     _check_kind(header, path)
     found = _observation_id(header, path, obsid, blank_sky)
@@ -102,7 +102,7 @@ def read_events(path: Path, *, obsid: int | None = None, blank_sky: bool = False
 def read_tangent_point(path: Path) -> tuple[float, float]:
     """Tangent point of an event file's sky pixels, RA and Dec [deg]; errors as of `read_events`."""
     with open_fits(path, "event file") as hdus:
-        return _sky_coordinates(_events_table(hdus, path), path)[:2]
+        return sky_coordinates(_events_table(hdus, path), path)[:2]
 
 
 def read_pointing(path: Path) -> tuple[float, float] | None:
@@ -210,9 +210,16 @@ def _storable(name: str, column: np.ndarray) -> np.ndarray:
     return column
 
 
-def _sky_coordinates(
+def sky_coordinates(
     table: fits.BinTableHDU, path: Path
 ) -> tuple[float, float, tuple[float, float], tuple[float, float]]:
+    """Tangent point RA, Dec [deg], its sky pixel and the size of a sky pixel [deg] of the columns x, y.
+
+    Raises
+    ------
+    DataError
+        There are no such columns, or they are no tangent plane.
+    """
     names = [name.lower() for name in table.columns.names]
     if "x" not in names or "y" not in names:
         raise DataError(f"{path}: has no columns x, y (sky pixels). Expected level-2 events.")

@@ -15,7 +15,6 @@ from cpxt_hpc.io.region_files import region_mask
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.pointing import angular_separation_deg
 from cpxt_hpc.stages.base import StageContext
-from cpxt_hpc.toolchain.builtin import BuiltinToolchain
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ def _sources(context: StageContext) -> dict[int, int]:
     """Observation that each one's ARF comes from."""
     obsids = context.config.obsids
     try:
-        found = BuiltinToolchain().locate_responses(context.layout, obsids)
+        found = context.toolchain.locate_responses(context.layout, obsids)
     except MissingInput:
         # The files handed in may be gone since stage 3 copied them.
         return {obsid: obsid for obsid in obsids}

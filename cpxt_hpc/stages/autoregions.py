@@ -46,6 +46,12 @@ def make_sources(context: StageContext) -> None:
     if target.exists():
         logger.info("%s is there and stays as it is", target.name)
         return
+    by_program = context.toolchain.find_sources(context.layout, context.config.obsids)
+    if by_program is not None:
+        write_region_file(target, by_program.shapes, comment=f"{by_program.told_by}\n{MADE_BY}")
+        _, grid, _ = read_image(context.layout.merged_exposure)
+        logger.info("%s; %s", by_program.told_by, summarize_regions(target, grid))
+        return
     exposure, grid, _ = read_image(context.layout.merged_exposure)
     binning = 1 if grid.nx * grid.ny * grid.binning**2 <= LARGEST_FINE_IMAGE else 2
     parts = grid.binning // binning

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cpxt_hpc.config import ClusterConfig
 from cpxt_hpc.layout import ClusterLayout
+from cpxt_hpc.toolchain.base import Toolchain
+from cpxt_hpc.toolchain.builtin import BuiltinToolchain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +22,14 @@ class StageContext:
     layout : ClusterLayout
     num_cpus : int
         Local processes that a stage may use.
+    toolchain : Toolchain
+        Brings what needs calibration data or tools.
     """
 
     config: ClusterConfig
     layout: ClusterLayout
     num_cpus: int = 1
+    toolchain: Toolchain = dataclasses.field(default_factory=BuiltinToolchain)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Stage:
     regions : tuple of RegionRequest
         Region files that must be there before the stage runs; they count as needs.
     fetch : callable, optional
-        Gets inputs that can be got, before ``needs`` is asked; does nothing where they are there.
+        Gets or makes inputs that can be got or made, before ``needs`` is asked; does nothing where they are there.
     run : callable
         Does the work; every file is written whole or not at all.
     """

@@ -103,6 +103,8 @@ def fetch_observations(context: StageContext, *, patience: Patience | None = Non
         return
     settings = context.config.archive
     _refuse_where_not_allowed(context, absent)
+    if context.toolchain.download(context.layout, [each.obsid for each in absent]):
+        return
     base_url = _base_url(settings)
     transfer = Transfer(settings, patience or Patience(settings.timeout_s))
     started = time.monotonic()

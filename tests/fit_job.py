@@ -74,34 +74,40 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def fit_command(
-    layout: ClusterLayout, *options: str, ranks: int = 0, fake: bool = False, program: str = "fake_fit.py"
+    layout: ClusterLayout,
+    *options: str,
+    ranks: int = 0,
+    fake: bool = False,
+    program: str = "fake_fit.py",
+    mpiexec: tuple[str, ...] = (str(Path(sys.prefix, "bin", "mpiexec")),),
 ) -> list[str]:
     """The command that fits, serial or under mpiexec; where asked for with a fake, a program of this folder."""
-    launcher = [str(Path(sys.prefix, "bin", "mpiexec")), "-n", str(ranks)] if ranks else []
+    launcher = [*mpiexec, "-n", str(ranks)] if ranks else []
     fitting = [str(TESTS / program)] if fake else ["-m", "cpxt_hpc.cli.fit"]
     return [*launcher, sys.executable, *fitting, str(layout.ini), *options]
 
 
 def run_fit(
-    layout: ClusterLayout, *options: str, ranks: int = 0, fake: bool = False, **environment: str
-) -> subprocess.CompletedProcess:
-    """Run ``cpxt-fit`` to its end."""
+    layout: ClusterLayout, *options: str, ranks: int = 0, fake: bool = False, more: dict | None = None,
+    **environment: str,
+) -> subprocess.CompletedProcess:  # fmt: skip
+    """Run ``cpxt-fit`` to its end; more goes to `fit_command`."""
     return subprocess.run(
-        fit_command(layout, *options, ranks=ranks, fake=fake),
+        fit_command(layout, *options, ranks=ranks, fake=fake, **(more or {})),
         env=clean_environment(**environment), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 
 class RunningFit:
-    """``cpxt-fit`` with the fake fitter, or another program of this folder, while it runs; use as context manager."""
+    """``cpxt-fit`` with the fake fitter while it runs; use as context manager. More goes to `fit_command`."""
 
     def __init__(
-        self, layout: ClusterLayout, *options: str, ranks: int = 0, program: str = "fake_fit.py", **environment: str
+        self, layout: ClusterLayout, *options: str, ranks: int = 0, more: dict | None = None, **environment: str
     ) -> None:
         self.layout = layout
         self._traces: set[Path] = set()
         self.process = subprocess.Popen(
-            fit_command(layout, *options, ranks=ranks, fake=True, program=program),
+            fit_command(layout, *options, ranks=ranks, fake=True, **(more or {})),
             env=clean_environment(**environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -136,9 +142,10 @@ class RunningFit:
 
     def process_of_rank(self, rank: int) -> int:
         """Number of the process that has this rank."""
+        wanted = {f"{name}={rank}".encode() for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK")}
         for process in self.processes():
             with contextlib.suppress(OSError):
-                if f"PMI_RANK={rank}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+                if wanted & set(Path(f"/proc/{process}/environ").read_bytes().split(b"\0")):
                     return process
         raise AssertionError(f"no process has rank {rank}")
 

@@ -156,7 +156,7 @@ class _Round:
 
     def _start(self, ranks: int, slow_s: float, **more: str) -> RunningFit:
         return RunningFit(
-            self.layout, "--resolution", "3", ranks=ranks, program=PROGRAM,
+            self.layout, "--resolution", "3", ranks=ranks, more={"program": PROGRAM},
             ACKNOWLEDGED=str(self._log), SLOW_S=str(slow_s), OMP_NUM_THREADS="1", **more,
         )  # fmt: skip
 

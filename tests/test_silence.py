@@ -7,7 +7,7 @@ import pytest
 
 from cpxt_hpc.errors import ToolError
 from cpxt_hpc.parallel.master import run_master
-from cpxt_hpc.parallel.messages import Alive, Left, Ready, Stop
+from cpxt_hpc.parallel.messages import Alive, Left, Lost, Ready, Stop
 from cpxt_hpc.parallel.scheduler import Scheduler
 from cpxt_hpc.parallel.stop import StopRequest
 from cpxt_hpc.parallel.worker import run_worker
@@ -57,4 +57,11 @@ def test_a_worker_that_never_reported_holds_nobody_up_at_the_end():
     scheduler = Scheduler(np.zeros(0), [1, 2])
     lost = run_master(link, scheduler, np.zeros(0, dtype=int), NOBODY, StopRequest(), NOBODY, silence_s=0.01)
     assert lost == (2,)
+    assert scheduler.finished
+
+
+def test_a_worker_whose_death_mpi_tells_of_is_not_waited_for():
+    link = ScriptedLink((1, Ready()), (2, Lost()), (1, Left()), (2, Lost()))
+    scheduler = Scheduler(np.zeros(0), [1, 2])
+    assert run_master(link, scheduler, np.zeros(0, dtype=int), NOBODY, StopRequest(), NOBODY) == (2,)
     assert scheduler.finished

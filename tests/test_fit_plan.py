@@ -9,7 +9,7 @@ from fit_job import ready_to_fit
 from cpxt_hpc.errors import CheckpointMismatch, ConfigError, DataError
 from cpxt_hpc.fitting.results import RESULT_DTYPE
 from cpxt_hpc.fitting.settings import FitSettings
-from cpxt_hpc.io.fit_input import read_fit_input
+from cpxt_hpc.io.fit_input import read_fit_input, write_fit_input
 from cpxt_hpc.io.ini import read_config
 from cpxt_hpc.parallel.chosen_model import with_chosen_model
 from cpxt_hpc.parallel.plan import (
@@ -126,6 +126,16 @@ def test_a_fit_input_that_was_replaced_since_the_plan_is_refused(layout, tmp_pat
     other = ready_to_fit(tmp_path / "other", n_regions=200, seed=9)
     with pytest.raises(DataError, match="was replaced while the job started"):
         read_planned_input(dataclasses.replace(plan, fit_input=other.fit_input))
+
+
+def test_a_fit_input_whose_model_alone_was_folded_anew_since_the_plan_is_refused(tmp_path):
+    layout = ready_to_fit(tmp_path / "made_up")
+    fit_input = read_fit_input(layout.fit_input)
+    plan = FitPlan(layout.fit_input, None, input_identity(fit_input), 0.3, FitSettings(), ())
+    # As cpxt-prep --stage 5 leaves it after another redshift was set: same events, same circles.
+    write_fit_input(layout.fit_input, dataclasses.replace(fit_input, settings={**fit_input.settings, "redshift": 0.3}))
+    with pytest.raises(DataError, match="was replaced while the job started"):
+        read_planned_input(plan)
 
 
 @pytest.mark.parametrize("shares", [1, 3, 5, 20, 300])

@@ -131,15 +131,16 @@ class _Inputs:
     layout: ClusterLayout
     fit_input: FitInput
     nodes: Path | None
+    identity: str
 
     def plan(self, positions: object) -> FitPlan:
         """What to do at these places of the region table."""
-        from cpxt_hpc.parallel.plan import FitPlan, fit_settings, input_identity
+        from cpxt_hpc.parallel.plan import FitPlan, fit_settings
 
         return FitPlan(
             self.layout.fit_input,
             self.nodes,
-            input_identity(self.fit_input),
+            self.identity,
             self.fit_input.abundance,
             fit_settings(self.config),
             positions,
@@ -151,13 +152,14 @@ def _read_inputs(options: argparse.Namespace) -> _Inputs:
     from cpxt_hpc.io.ini import read_config
     from cpxt_hpc.layout import ClusterLayout
     from cpxt_hpc.parallel.chosen_model import with_chosen_model
-    from cpxt_hpc.parallel.plan import check_against_fit_input
+    from cpxt_hpc.parallel.plan import check_against_fit_input, input_identity
 
     config = read_config(Path(options.ini).absolute())
     layout = ClusterLayout(config.path.parent, config.name, config.fit.label)
     fit_input = read_fit_input(layout.fit_input)
     check_against_fit_input(config, fit_input, layout.fit_input)
-    return _Inputs(config, layout, *with_chosen_model(config, layout, fit_input))
+    # That of the file: with another model chosen its settings are no longer those that the other ranks will read.
+    return _Inputs(config, layout, *with_chosen_model(config, layout, fit_input), input_identity(fit_input))
 
 
 def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:

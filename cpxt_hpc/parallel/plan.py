@@ -34,7 +34,7 @@ class FitPlan:
     nodes : Path or None
         File with the folded model, where it is not the one of the fit input.
     identity : str
-        Of the content of the fit input, as `input_identity` tells it.
+        Of the fit input as its file has it, see `input_identity`.
     abundance : float
     settings : FitSettings
     positions : ndarray of int64
@@ -91,8 +91,8 @@ def read_planned_input(plan: FitPlan) -> FitInput:
 
 
 def input_identity(fit_input: FitInput) -> str:
-    """What tells one fit input from another: its binning and its data."""
-    return f"{fit_input.binning_digest} {fit_input.settings.get('data_digest', '')}"
+    """What tells one fit input from another: its binning, its data, and the settings of its folded model."""
+    return Provenance(fit_input.settings, fit_input.binning_digest).settings_digest + fit_input.binning_digest
 
 
 def background_settings(config: ClusterConfig) -> dict[str, object]:

@@ -16,7 +16,7 @@ from cpxt_hpc.layout import ClusterLayout, ObservationLayout
 from cpxt_hpc.toolchain import ciao_events, ciao_responses, ciao_sources
 from cpxt_hpc.toolchain.base import FoundSources
 from cpxt_hpc.toolchain.builtin import BuiltinToolchain
-from cpxt_hpc.toolchain.ciao_inputs import remove_old_working_folders
+from cpxt_hpc.toolchain.ciao_inputs import find_support_files, remove_old_working_folders
 from cpxt_hpc.toolchain.ciao_products import must_be_made
 from cpxt_hpc.toolchain.ciao_steps import Limits, Step, run_steps
 
@@ -94,7 +94,7 @@ class CiaoToolchain(BuiltinToolchain):
             if not observation.clean_events.is_file():
                 raise MissingInput(f"{observation.clean_events} is not there: responses need it. Run stage 2 first.")
             remove_old_working_folders(observation.tool_records)
-            if self._responses_are_the_users(observation):
+            if self._responses_are_the_users(observation) or self._must_borrow(layout, obsids, observation):
                 continue
             ciao_responses.make_response_region(layout, observation)
             whole, tiles = ciao_responses.response_steps(
@@ -111,9 +111,31 @@ class CiaoToolchain(BuiltinToolchain):
             return False
         return any(observation.repro.glob(f"{observation.obsid}.[ar][rm]f*"))
 
-    def find_sources(self, layout: ClusterLayout, obsids: Sequence[int]) -> FoundSources:
-        """Point sources of the field by wavdetect; errors as of `make_events`."""
+    def _must_borrow(self, layout: ClusterLayout, obsids: Sequence[int], observation: ObservationLayout) -> bool:
+        """Whether specextract lacks what it needs, and handed-in responses of another observation will do."""
+        try:
+            find_support_files(observation, self.locate_events(observation))
+        except MissingInput as missing:
+            try:
+                self.locate_responses(layout, obsids)
+            except MissingInput:
+                raise missing from None
+            logger.warning("%s Responses of another observation are taken.", missing)
+            return True
+        return False
+
+    def find_sources(self, layout: ClusterLayout, obsids: Sequence[int]) -> FoundSources | None:
+        """Point sources of the field by wavdetect; errors as of `make_events`.
+
+        None, with a warning, where aspect solutions, bad pixels or masks are missing: data prepared without CIAO.
+        """
         remove_old_working_folders(layout.tool_records)
         events = {obsid: self.locate_events(layout.observation(obsid)) for obsid in obsids}
+        try:
+            for obsid, path in events.items():
+                find_support_files(layout.observation(obsid), path)
+        except MissingInput as missing:
+            logger.warning("%s Without it wavdetect cannot run: the program's own search is used.", missing)
+            return None
         observations = ciao_sources.ccds_by_observation(layout, events)
         return ciao_sources.find_sources(layout, observations, self.limits)

@@ -87,9 +87,7 @@ def detect(rt: Any, root: str, scales: str, sigthresh: float, tmpdir: str) -> st
     )  # fmt: skip
 
 
-def respond(
-    rt: Any, infile: str, outroot: str, asp: str, mskfile: str, badpixfile: str, tmpdir: str
-) -> str | None:
+def respond(rt: Any, infile: str, outroot: str, asp: str, mskfile: str, badpixfile: str, tmpdir: str) -> str | None:
     """Spectrum, ARF and RMF of a region."""
     return rt.specextract(
         infile=infile, outroot=outroot, asp=asp, mskfile=mskfile, badpixfile=badpixfile, bkgfile="", bkgresp=False,

@@ -60,9 +60,7 @@ def must_be_made(product: Product) -> bool:
         return True
     known = record["inputs"]
     present = {path.name: path for path in product.inputs}
-    return known.keys() != present.keys() or any(
-        not _is_same(present[name], known[name]) for name in known
-    )
+    return known.keys() != present.keys() or any(not _is_same(present[name], known[name]) for name in known)
 
 
 def note_made(product: Product) -> None:

@@ -73,7 +73,7 @@ def make_response_region(layout: ClusterLayout, observation: ObservationLayout) 
     write_text(
         target,
         "# Region file format: DS9 version 4.1\n# where the ARF and RMF of this observation are made\n"
-        f"# {MADE_BY}\nglobal color=green\nfk5\ncircle({float(ra):.6f},{float(dec):.6f},{radius:.1f}\")\n",
+        f'# {MADE_BY}\nglobal color=green\nfk5\ncircle({float(ra):.6f},{float(dec):.6f},{radius:.1f}")\n',
     )
     logger.info("ObsID %d: response region: %.0f arcsec about the peak", observation.obsid, radius)
 

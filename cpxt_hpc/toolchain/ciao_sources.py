@@ -87,9 +87,7 @@ def _image_step(
     room, obsids = layout.tool_records, list(observations)
     outputs = tuple(room / f"broad_thresh.{kind}" for kind in ("img", "expmap", "psfmap"))
     events = tuple(path for path, _ in observations.values())
-    product = Product(
-        room / "image.json", outputs, events, {"tangent point": f"{grid.ra_deg:.9f} {grid.dec_deg:.9f}"}
-    )
+    product = Product(room / "image.json", outputs, events, {"tangent point": f"{grid.ra_deg:.9f} {grid.dec_deg:.9f}"})
     support: dict[int, SupportFiles] = {}
 
     def inputs(work: Path) -> Mapping[str, Path]:
@@ -174,10 +172,6 @@ def _is_point_like(shape: Shape, grid: PixelGrid, events: Sequence[Path]) -> boo
     return size_arcsec <= max(SMALLEST_LARGEST_ARCSEC, LARGEST_PSF_FACTOR * float(psf_radius_arcsec(angle)))
 
 
-def ccds_by_observation(
-    layout: ClusterLayout, events: Mapping[int, Path]
-) -> dict[int, tuple[Path, tuple[int, ...]]]:
+def ccds_by_observation(layout: ClusterLayout, events: Mapping[int, Path]) -> dict[int, tuple[Path, tuple[int, ...]]]:
     """Event file and CCDs in use (those of stage 1) by ObsID."""
-    return {
-        obsid: (path, read_events(layout.observation(obsid).events).ccds) for obsid, path in events.items()
-    }
+    return {obsid: (path, read_events(layout.observation(obsid).events).ccds) for obsid, path in events.items()}

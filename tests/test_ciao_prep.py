@@ -1,0 +1,184 @@
+"""The whole preprocessing with CIAO's stand-in: download to the input of the fit, resumed, up to a few fits."""
+
+import functools
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from ciao_observatory import OBSIDS, Ciao, stand_in_is_here
+from step_clusters import run_process
+
+from cpxt_hpc.cli import fit, init, prep
+from cpxt_hpc.io.checkpoint import read_results
+from cpxt_hpc.io.events import read_events
+from cpxt_hpc.io.fit_input import read_fit_input
+from cpxt_hpc.io.images import read_image
+from cpxt_hpc.io.region_files import read_region_file
+from cpxt_hpc.layout import ClusterLayout
+from cpxt_hpc.toolchain import ciao_responses
+
+pytestmark = stand_in_is_here()
+CROP = 'icrs\ncircle(194.95,27.98,30")\n'
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    data = tmp_path_factory.mktemp("demo")
+    outcome = run_process("demo", data, "--size", 50, "--exposure-ks", 8)
+    assert outcome.code == 0, outcome.err
+    return data / "demo"
+
+
+@pytest.fixture(scope="module")
+def module_patch():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def new_cluster(data, obsids, name="a"):
+    words = ["--nH", "0.05", "--redshift", "0.1", "--abundance", "0.3", "--signal_to_noise", "15"]
+    assert init.main(["-n", name, "--obsids", *map(str, obsids), *words, "--data-dir", str(data)]) == 0
+    layout = ClusterLayout(data / name, name)
+    layout.crop.write_text(CROP)
+    return layout
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, demo, module_patch):
+    """Two observations from nothing to the input of the fit, and the stand-in with its calls."""
+    ciao = Ciao(tmp_path_factory.mktemp("ciao") / "ciao", demo)
+    ciao.start(module_patch)
+    module_patch.setattr(ciao_responses, "chip_tiles", functools.partial(ciao_responses.chip_tiles, side_pixel=1024.0))
+    layout = new_cluster(tmp_path_factory.mktemp("data"), OBSIDS)
+    assert prep.main([str(layout.ini), "--auto", "--num_cpus", "2"]) == 0
+    return layout, ciao
+
+
+def test_all_stages_run_from_a_name_and_obsids(prepared):
+    layout, ciao = prepared
+    order = [call["tool"] for call in ciao.calls()]
+    assert order[:5] == ["download_chandra_obsid", "chandra_repro", "chandra_repro", "blanksky", "blanksky"]
+    assert order[5:7] == ["merge_obs", "wavdetect"]
+    assert set(order[7:]) == {"specextract"} and len(order[7:]) == 2 * (1 + 4)
+    assert all(call["rc"] == 0 for call in ciao.calls())
+    assert len(read_fit_input(layout.fit_input).regions) > 0
+
+
+def test_products_lie_where_the_builtin_toolchain_looks_for_them(prepared):
+    layout, _ = prepared
+    for obsid in OBSIDS:
+        repro = layout.observation(obsid).repro
+        names = {path.name for path in repro.iterdir()}
+        assert {f"blanksky_{obsid}.fits", f"{obsid}.arf", f"{obsid}.rmf"} < names
+        assert {f"acisf{obsid}_repro_{kind}.fits" for kind in ("evt2", "bpix1", "fov1")} < names
+        tiles = {path.name for path in (repro / "tiles").iterdir()}
+        assert tiles == {f"ccd{ccd}_00.{kind}" for ccd in range(4) for kind in ("arf", "reg")}
+
+
+def test_nothing_is_left_of_the_working_folders(prepared):
+    layout, _ = prepared
+    assert [path for path in layout.folder.rglob("*") if path.name.startswith(".call-") or ".tmp" in path.name] == []
+    assert not (layout.folder / ".download_ciao").exists()
+
+
+def test_each_call_has_a_parameter_folder_of_its_own_and_the_users_stays_empty(prepared):
+    _, ciao = prepared
+    folders = [call["pfiles"].split(";")[0] for call in ciao.calls() if call["tool"] != "download_chandra_obsid"]
+    # merge_obs and wavdetect, and every other call, run in processes of their own.
+    assert len(set(folders)) == len(folders) > 10
+    assert not any(str(ciao.folder / "pfiles") in folder for folder in folders)
+    assert list((ciao.folder / "pfiles").iterdir()) == []
+
+
+def test_every_log_is_kept_and_tells_the_call(prepared):
+    layout, _ = prepared
+    for obsid in OBSIDS:
+        logs = {path.name: path.read_text() for path in layout.observation(obsid).tool_records.glob("*.log")}
+        assert {"chandra_repro.log", "blanksky.log", "response.log", "tile_ccd3_00.log"} < set(logs)
+        assert f"ObsID {obsid}: chandra_repro" in logs["chandra_repro.log"]
+        assert "The data have been reprocessed." in logs["chandra_repro.log"]
+        assert "infile = clean.fits[ccd_id=3][sky=region(region.reg)]" in logs["tile_ccd3_00.log"]
+    assert {"download.log", "image.log", "wavdetect.log"} <= {path.name for path in layout.tool_records.iterdir()}
+
+
+def test_support_files_are_handed_on_to_every_tool_that_needs_them(prepared):
+    _, ciao = prepared
+    for call in ciao.calls("specextract"):
+        params = call["params"]
+        assert params["asp"] in [f"pcadf{obsid}_000N001_asol1.fits" for obsid in OBSIDS]
+        assert (params["badpixfile"], params["mskfile"]) == ("bpix1.fits", "msk1.fits")
+    for call in ciao.calls("blanksky"):
+        assert call["params"]["asolfile"] == f"pcadf{call['params']['random']}_000N001_asol1.fits"
+    (merged,) = ciao.calls("merge_obs")
+    assert [merged["params"][key] for key in ("asolfiles", "badpixfiles", "maskfiles")] == [
+        "@asolfiles.lis", "@badpixfiles.lis", "@maskfiles.lis",
+    ]  # fmt: skip
+
+
+def test_wavdetects_sources_are_masked(prepared):
+    layout, _ = prepared
+    kept, grid, _ = read_image(layout.source_mask)
+    shapes = read_region_file(layout.sources)
+    assert "wavdetect" in layout.sources.read_text()
+    assert [shape.kind for shape in shapes] == ["ellipse", "ellipse"]
+    for shape in shapes:
+        column, row = grid.image_from_sky(*shape.positions[0][1:])
+        assert kept[round(float(row)), round(float(column))] == 0
+
+
+def test_tile_regions_cover_the_exposed_field_once(prepared):
+    layout, _ = prepared
+    exposure, grid, _ = read_image(layout.observation(90001).exposure)
+    tiles = [
+        ciao_responses.sky_shapes(read_region_file(path), grid)[0]
+        for path in sorted((layout.observation(90001).repro / "tiles").glob("*.reg"))
+    ]
+    iy, ix = np.nonzero(exposure > 0.9 * exposure.max())
+    x, y = grid.sky_from_image(ix, iy)
+    inside = np.sum([tile.contains(x, y) for tile in tiles], axis=0)
+    assert np.mean(inside == 1) > 0.98 and inside.max() <= 1
+
+
+def test_a_second_run_calls_no_tool_and_changes_nothing(prepared):
+    layout, ciao = prepared
+    before = {path: path.stat().st_mtime_ns for path in layout.folder.rglob("*.fits")}
+    n_calls = len(ciao.calls())
+    assert prep.main([str(layout.ini), "--auto"]) == 0
+    assert len(ciao.calls()) == n_calls
+    assert {path: path.stat().st_mtime_ns for path in layout.folder.rglob("*.fits")} == before
+
+
+def test_without_ciao_the_prepared_cluster_goes_on(prepared, monkeypatch):
+    layout, ciao = prepared
+    n_calls = len(ciao.calls())
+    assert prep.main([str(layout.ini), "--toolchain", "builtin", "--auto"]) == 0
+    assert len(ciao.calls()) == n_calls
+
+
+def test_a_few_regions_are_fitted(prepared):
+    layout, _ = prepared
+    numbers = read_fit_input(layout.fit_input).regions.number[:3]
+    for number in numbers:
+        assert fit.main([str(layout.ini), "--region", str(number)]) == 0
+    rows = read_results(layout.fits)
+    assert sorted(rows["region"]) == sorted(numbers)
+    assert np.all((rows["kT"] > 1.0) & (rows["kT"] < 20.0))
+
+
+def test_specextract_sees_the_cleaned_times_and_all_columns(prepared, tmp_path):
+    layout, _ = prepared
+    observation = layout.observation(90001)
+    source = observation.repro / "acisf90001_repro_evt2.fits"
+    clean = read_events(observation.clean_events)
+    kept = ciao_responses.write_cleaned_copy(tmp_path / "copy.fits", source, clean)
+    with fits.open(source) as before, fits.open(tmp_path / "copy.fits") as after:
+        assert after["EVENTS"].columns.names == before["EVENTS"].columns.names
+        assert {"tdetx", "tdety"} < set(after["EVENTS"].columns.names)
+        assert [block.header.get("HDUNAME") for block in after[2:]] == ["GTI3", "GTI0", "GTI1", "GTI2"]
+        assert after["EVENTS"].header["EXPOSURE"] == pytest.approx(clean.exposure_s[3])
+        assert len(after["EVENTS"].data) == kept
+    again = read_events(tmp_path / "copy.fits")
+    for ccd, intervals in clean.good_times.items():
+        assert np.allclose(again.good_times[ccd], intervals)
+    # Every event that stage 2 kept is there; beside them only those of point sources and outside 0.05-12.1 keV.
+    assert set(clean["time"]) <= set(again["time"])

@@ -10,7 +10,7 @@
 set -uo pipefail
 
 # Debian packages that tests behind --system use; a test asks for the program it needs and skips without it.
-SYSTEM_PACKAGES=(funtools munge slurm-wlm)
+SYSTEM_PACKAGES=(funtools munge saods9 slurm-wlm xauth xvfb)
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 arguments=()

@@ -1,5 +1,6 @@
 """``cpxt-fit`` as users start it: real processes, real mpiexec, real signals; the fitter is often a fake one."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ from fit_job import RunningFit, ready_to_fit, run_fit
 
 from cpxt_hpc.fitting.results import Status
 from cpxt_hpc.io.checkpoint import read_results
-from cpxt_hpc.io.fit_input import read_fit_input
+from cpxt_hpc.io.fit_input import read_fit_input, write_fit_input
 from cpxt_hpc.io.result_rows import bytes_without_seconds
 
 SLOW = {"FAKE_FAST": "20", "FAKE_SLEEP_S": "0.3"}
@@ -132,6 +133,22 @@ def test_n_ranks_continue_with_m_and_a_finer_resolution_refits_nothing(layout, u
     assert not set(fitted) & set(coarse["region"].tolist())
     assert len(fitted) == 300 - len(coarse) + 1
     assert bytes_without_seconds(read_results(layout.fits)) == undisturbed
+
+
+def test_another_binning_never_takes_over_the_fits_of_its_region_numbers(layout, tmp_path):
+    assert run_fit(layout, "--resolution", "3", fake=True).returncode == 0
+    before = bytes_without_seconds(read_results(layout.fits))
+    rebinned = read_fit_input(ready_to_fit(tmp_path / "rebinned", radius_pixel=5.0).fit_input)
+    old_digest = read_fit_input(layout.fit_input).binning_digest
+    for digest, told in ((rebinned.binning_digest, "belongs to another binning"), (old_digest, "do not lie where")):
+        write_fit_input(layout.fit_input, dataclasses.replace(rebinned, binning_digest=digest))
+        for ranks in (0, 3):
+            refused = run_fit(layout, "--resolution", "3", ranks=ranks, fake=True)
+            assert refused.returncode == 7
+            assert refused.stderr.count(told) == 1, refused.stderr
+    assert bytes_without_seconds(read_results(layout.fits)) == before
+    assert run_fit(layout, "--resolution", "3", "--restart", fake=True).returncode == 0
+    assert (read_results(layout.fits)["radius"] == rebinned.regions.radius).all()
 
 
 @pytest.mark.parametrize("rank", [0, 2])

@@ -1,8 +1,9 @@
 """``cpxt-fit`` with a fitter that needs no compiler, takes the time that it is told, and fails where it is told to.
 
 FAKE_SLEEP_S: time of each fit; FAKE_FAST: so many fits of each process take no time; FAKE_CRASH: region numbers that
-raise; FAKE_RAISES_ON: rank on which no fitter can be made; FAKE_FILE_BYTES: size beyond which no file may grow, as on a
-full disk; FAKE_LOG: file that gets a line a fit; FAKE_SILENCE_S: time after which the master gives a worker up.
+raise; FAKE_NO_MEMORY: those that raise MemoryError, FAKE_NO_MEMORY_ON: rank on which all do; FAKE_RAISES_ON: rank on
+which no fitter can be made; FAKE_FILE_BYTES: size beyond which no file may grow, as on a full disk; FAKE_LOG: file that
+gets a line a fit; FAKE_SILENCE_S: time after which the master gives a worker up.
 """
 
 import functools
@@ -29,6 +30,9 @@ class FakeFitter:
         self.fast = int(os.environ.get("FAKE_FAST", "0"))
         self.sleep_s = float(os.environ.get("FAKE_SLEEP_S", "0"))
         self.crashing = {int(number) for number in os.environ.get("FAKE_CRASH", "").split()}
+        self.without_memory = {int(number) for number in os.environ.get("FAKE_NO_MEMORY", "").split()}
+        if os.environ.get("FAKE_NO_MEMORY_ON", "") == os.environ.get("PMI_RANK", "0"):
+            self.without_memory = set(self.regions.number.tolist())
 
     def fit(self, index):
         number = int(self.regions.number[index])
@@ -44,10 +48,12 @@ class FakeFitter:
                 log.write(f"{number}\n")
         if number in self.crashing:
             raise ValueError(f"made to crash at {number}")
+        if number in self.without_memory:
+            raise MemoryError(f"made to lack memory at {number}")
         return row
 
     def estimated_seconds(self, index):
-        return max(self.sleep_s, 1e-4)
+        return np.full(len(index), max(self.sleep_s, 1e-4))
 
 
 if __name__ == "__main__":

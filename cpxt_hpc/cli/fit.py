@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--continue", action="store_true", dest="resume", help="continue (as it always does)")
     again.add_argument("--restart", action="store_true", help="start afresh; the fits so far are kept aside")
+    again.add_argument(
+        "--retry-failed", action="store_true", help="continue, and fit again what crashed, timed out or gave NaN"
+    )
     parser.add_argument(
         "--break-lock", action="store_true", help="take over from a job on another machine that is surely dead"
     )
@@ -69,22 +72,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _fit(argv: Sequence[str]) -> int:
     from cpxt_hpc.parallel.stop import StopRequest
-    from cpxt_hpc.parallel.transport import RootFailed, connect, launched, launched_rank
+    from cpxt_hpc.parallel.transport import RootFailed, connect, launched, launched_rank, refuse_many
 
     rank = launched_rank()
     options = _options(argv, silent=rank > 0)
     quiet = options.quiet or rank > 0
     setup_logging(quiet=quiet, verbose=options.verbose and not quiet, log_file=None if rank else options.log_file)
-    if options.region is not None:
-        return _fit_one_region(options)
-    if options.regions is not None:
-        # A handful of fits: one process does them.
-        return 0 if rank else _fit_user_regions(options)
-    if options.num_cpus > 1 and not launched():
-        _start_processes(argv, options.num_cpus)
     stop = StopRequest()
-    stop.install()
     try:
+        if options.region is not None:
+            refuse_many(f"--region {options.region}")
+            return _fit_one_region(options)
+        if options.regions is not None:
+            # A handful of fits: one process does them.
+            return 0 if rank else _fit_user_regions(options)
+        if options.num_cpus > 1 and not launched():
+            _start_processes(argv, options.num_cpus)
+        stop.install()
         with connect() as link:
             return _fit_map(link, options, stop)
     except RootFailed as failed:
@@ -105,6 +109,8 @@ def _options(argv: Sequence[str], *, silent: bool) -> argparse.Namespace:
         for name in ("region", "commands", "regions"):
             if getattr(options, name) is not None and options.restart:
                 parser.error(f"argument --{name}: not allowed with --restart, which starts the whole map afresh")
+            if getattr(options, name) is not None and options.retry_failed:
+                parser.error(f"argument --{name}: not allowed with --retry-failed, which takes the whole map")
         for name in ("region", "regions"):
             if getattr(options, name) is not None and options.resolution is not None:
                 parser.error(f"argument --{name}: not allowed with --resolution")
@@ -173,7 +179,7 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
     from cpxt_hpc.parallel.compile_cache import use_node_cache
     from cpxt_hpc.parallel.job import run_fits
     from cpxt_hpc.parallel.plan import check_rows, fit_provenance, read_planned_input, selected_positions
-    from cpxt_hpc.parallel.progress import Progress
+    from cpxt_hpc.parallel.progress import Progress, local_time
 
     sink = progress = inputs = None
     selected = np.zeros(0, dtype=np.int64)
@@ -190,7 +196,11 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
                 sink = stack.enter_context(Piece(layout.fits, provenance))
             else:
                 checkpoint = Checkpoint(
-                    layout.fits, provenance, restart=options.restart, break_lock=options.break_lock
+                    layout.fits,
+                    provenance,
+                    restart=options.restart,
+                    retry_failed=options.retry_failed,
+                    break_lock=options.break_lock,
                 )
                 sink = stack.enter_context(checkpoint)
             rows = sink.all_results()
@@ -198,15 +208,26 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
             before = rows[np.isin(rows["region"], regions.number[selected])]
             positions = selected[~np.isin(regions.number[selected], before["region"])]
             workers = max(link.size - 1, 1)
-            sink.tell({"workers": workers, "done_at_start": len(rows), "to_do": len(positions)})
-            progress = Progress(len(selected), before, workers)
+            about = {
+                "ranks": link.size, "workers": workers, "done_at_start": len(rows), "to_do": len(positions),
+                "regions": len(selected),
+            }  # fmt: skip
+            sink.tell(about)
+            progress = Progress(
+                len(selected), before, workers, on_begin=lambda: sink.tell({**about, "fitting_since": local_time()})
+            )
             log.info("%d regions to fit, %d of %d done before", len(positions), len(before), len(selected))
-            return inputs.plan(positions)
+            plan = inputs.plan(positions)
+            _tell_idle_ranks(link, inputs.fit_input, plan)
+            return plan
 
         plan = link.on_root(prepare)
         use_node_cache(link)
         fit_input = inputs.fit_input if inputs else read_planned_input(plan)
-        lost = run_fits(link, fit_input, _fitter_maker(plan), plan.positions, sink, stop, progress)
+        lost = run_fits(
+            link, fit_input, _fitter_maker(plan), plan.positions, sink, stop, progress,
+            longest_fit_s=plan.settings.longest_silence_s,
+        )  # fmt: skip
         if link.rank > 0:
             return 0
         rows = sink.all_results()
@@ -216,6 +237,15 @@ def _fit_map(link: Link, options: argparse.Namespace, stop: StopRequest) -> int:
         # A rank that fell silent never comes to the common end; of one known to be dead MPI expects nothing.
         link.abort(code)
     return code
+
+
+def _tell_idle_ranks(link: Link, fit_input: FitInput, plan: FitPlan) -> None:
+    from cpxt_hpc.fitting.estimate import estimated_seconds
+    from cpxt_hpc.parallel.advice import advice_line, advise
+
+    advice = advise(estimated_seconds(fit_input, plan.settings, plan.positions))
+    if advice.regions and link.size > advice.useful_ranks:
+        log.info("%d ranks, but %s", link.size, advice_line(advice))
 
 
 def _fitter_maker(plan: FitPlan):
@@ -234,6 +264,13 @@ def _report(inputs: _Inputs, options: argparse.Namespace, rows, total: int, stop
     for line in summary(rows, total):
         log.info("%s", line)
     ini = shlex.quote(str(inputs.config.path))
+    if len(rows) < total and not stop:
+        log.error(
+            "%d of %d regions could not be fitted: memory, disk or a tool failed, as the warnings above say. The rest "
+            "are done and kept. Run the same command again, with fewer ranks on a machine.",
+            total - len(rows), total,
+        )  # fmt: skip
+        return ToolError.exit_code
     if len(rows) < total:
         print(f"Stopped by {stop.reason} with {len(rows)} of {total} regions done. The same command continues.")
         return EXIT_STOPPED
@@ -247,12 +284,13 @@ def _fit_one_region(options: argparse.Namespace) -> int:
     import numpy as np
 
     from cpxt_hpc.fitting.results import FAILURES
+    from cpxt_hpc.fitting.time_limit import watching_time
     from cpxt_hpc.io.piece import find_single, keep_single
     from cpxt_hpc.parallel.compile_cache import use_node_cache
     from cpxt_hpc.parallel.plan import check_rows, fit_provenance
     from cpxt_hpc.parallel.transport import LocalLink
     from cpxt_hpc.parallel.work import positions_of
-    from cpxt_hpc.parallel.worker import fit_region
+    from cpxt_hpc.parallel.worker import UNDONE, fit_region
 
     use_node_cache(LocalLink())
     inputs = _read_inputs(options)
@@ -270,7 +308,11 @@ def _fit_one_region(options: argparse.Namespace) -> int:
         log.info("region %d was done before", options.region)
     else:
         plan = inputs.plan(positions)
-        row = fit_region(_fitter_maker(plan)(inputs.fit_input), regions, int(positions[0]))
+        fitter = _fitter_maker(plan)(inputs.fit_input)
+        with watching_time():
+            row = fit_region(fitter, regions, int(positions[0]))
+        if row["status"] == UNDONE:
+            raise ToolError(f"--region {options.region}: nothing is kept of it. Run it again where the cause is gone.")
         keep_single(layout.fits, provenance, row)
     print(_row_line(row))
     return EXIT_SOME_FAILED if row["status"] in FAILURES else 0
@@ -287,6 +329,7 @@ def _row_line(row) -> str:
 
 def _fit_user_regions(options: argparse.Namespace) -> int:
     """Fit the shapes of a region file; their table goes to a file and to the screen."""
+    from cpxt_hpc.fitting.time_limit import watching_time
     from cpxt_hpc.io.images import read_image
     from cpxt_hpc.parallel.compile_cache import use_node_cache
     from cpxt_hpc.parallel.progress import failed_regions
@@ -299,7 +342,9 @@ def _fit_user_regions(options: argparse.Namespace) -> int:
     full_grid = read_image(layout.broad_flux)[1] if layout.broad_flux.is_file() else None
     pixels = user_region_pixels(options.regions, grid, image_grid=full_grid)
     plan = inputs.plan(())
-    rows = fit_user_regions(_fitter_maker(plan)(inputs.fit_input), pixels)
+    fitter = _fitter_maker(plan)(inputs.fit_input)
+    with watching_time():
+        rows = fit_user_regions(fitter, pixels)
     path = write_user_table(layout, options.regions, grid, pixels, rows)
     print("\n".join(table_lines(pixels, rows)))
     print(f"Table: {path}")

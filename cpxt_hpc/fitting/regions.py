@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
 
+from cpxt_hpc.fitting.estimate import estimated_seconds
 from cpxt_hpc.fitting.extraction import RegionExtractor
 from cpxt_hpc.fitting.model import FitInput
 from cpxt_hpc.fitting.region_spectra import RegionSpectra
-from cpxt_hpc.fitting.results import FAR_FROM_ARF_ARCMIN, Flag, Status, empty_result
+from cpxt_hpc.fitting.results import FAR_FROM_ARF_ARCMIN, RESULT_DTYPE, Flag, Status, empty_result
 from cpxt_hpc.fitting.settings import FitSettings
 from cpxt_hpc.fitting.spectral_model import SpectralModel
 from cpxt_hpc.fitting.spectrum_fit import fit_spectra
 from cpxt_hpc.fitting.statistics import STATISTICS
+from cpxt_hpc.fitting.time_limit import TimeLimitExceeded, time_limit
 from cpxt_hpc.science.region_pixels import (
     NO_EDGE,
     RegionPixels,
@@ -25,11 +28,7 @@ from cpxt_hpc.science.region_pixels import (
     pixel_runs,
 )
 
-SECONDS_PER_REGION, SECONDS_PER_CHANNEL, SECONDS_PER_PIXEL = 5e-5, 1.5e-7, 4e-9
-"""What a fit of kT and norm takes, measured on one core of an AMD EPYC."""
 FAR_FROM_ARF = int(Flag.FAR_FROM_ARF)
-FREE_FACTOR, SHERPA_FACTOR = 6.0, 4000.0
-"""How many times as long more free parameters take, and Sherpa."""
 
 
 class RegionFitter:
@@ -65,7 +64,10 @@ class RegionFitter:
             nh_1e22=nh_1e22,
         )
         self._other_engine = None
+        self._limit_s = self.settings.region_timeout
         if self.settings.engine == "sherpa":
+            # It ends its child process when the time is over, which nothing can delay.
+            self._limit_s = 0.0
             from cpxt_hpc.fitting.sherpa_fit import sherpa_for_map  # workers of the exact engine need none of it
 
             self._other_engine = sherpa_for_map(fit_input, self.settings)
@@ -81,16 +83,13 @@ class RegionFitter:
         Returns
         -------
         ndarray of RESULT_DTYPE, shape ()
-            A spectrum that cannot be fitted gives a status, not an exception.
+            A spectrum that cannot be fitted, or not within ``region_timeout``, gives a status, not an exception.
         """
-        began = time.perf_counter()
         regions = self.fit_input.regions
         row = empty_result(
             regions.number[index], regions.iy[index], regions.ix[index], regions.radius[index], Status.NO_EXPOSURE
         )
-        self._fill(row, self.region_runs(index))
-        row["seconds"] = time.perf_counter() - began
-        return row
+        return self._filled(row, lambda: self.region_runs(index))
 
     def fit_pixels(self, pixels: np.ndarray, number: int = 0) -> np.ndarray:
         """Fit any set of pixels of the image.
@@ -112,24 +111,17 @@ class RegionFitter:
         ValueError
             A pixel lies outside the image.
         """
-        began = time.perf_counter()
         ny, nx = self.fit_input.grid.shape
         pixels = np.unique(np.asarray(pixels, dtype=np.int64))
         if len(pixels) and not (pixels[0] >= 0 and pixels[-1] < ny * nx):
             raise ValueError(f"pixels {pixels[0]} to {pixels[-1]} are not all in the image, 0 to {ny * nx - 1}")
         iy, ix = (int(np.rint(np.mean(place))) for place in np.divmod(pixels, nx)) if len(pixels) else (0, 0)
         row = empty_result(number, iy, ix, 0.0, Status.NO_EXPOSURE)
-        self._fill(row, RegionPixels(*pixel_runs(pixels), len(pixels), NO_EDGE))
-        row["seconds"] = time.perf_counter() - began
-        return row
+        return self._filled(row, lambda: RegionPixels(*pixel_runs(pixels), len(pixels), NO_EDGE))
 
-    def estimated_seconds(self, index: int) -> float:
-        """Rough time that a region's fit takes [s], to share out the work; reads no events."""
-        factor = FREE_FACTOR if self.settings.free_engine else 1.0
-        if self.settings.engine == "sherpa":
-            factor = SHERPA_FACTOR
-        extraction = SECONDS_PER_PIXEL * self._pixel_count(index) * len(self.fit_input.observations)
-        return factor * (SECONDS_PER_REGION + SECONDS_PER_CHANNEL * int(self.extractor.start[-1])) + extraction
+    def estimated_seconds(self, index: np.ndarray) -> np.ndarray:
+        """Rough times of the fits at these places of the region table [s]."""
+        return estimated_seconds(self.fit_input, self.settings, index)
 
     def region_runs(self, index: int) -> RegionPixels:
         """The pixels of a region of the map: what `RegionExtractor.extract` takes."""
@@ -142,10 +134,18 @@ class RegionFitter:
             return exact_circle(*circle, self.fit_input.grid.shape)
         return RegionPixels(*circle_runs(*circle, self.fit_input.grid.shape), circle_pixel_count(circle[2]), NO_EDGE)
 
-    def _pixel_count(self, index: int) -> int:
-        regions = self.fit_input.regions
-        listed = int(regions.pixel_start[index + 1] - regions.pixel_start[index])
-        return listed or circle_pixel_count(float(regions.radius[index]))
+    def _filled(self, row: np.ndarray, pixels: Callable[[], RegionPixels]) -> np.ndarray:
+        """The row with the outcome of the fit and its time."""
+        began = time.perf_counter()
+        nothing = row.tobytes()
+        try:
+            with time_limit(self._limit_s):
+                self._fill(row, pixels())
+        except TimeLimitExceeded:
+            row = np.ndarray((), RESULT_DTYPE, bytearray(nothing))
+            row["status"] = Status.TIMED_OUT
+        row["seconds"] = time.perf_counter() - began
+        return row
 
     def _fill(self, row: np.ndarray, pixels: RegionPixels) -> None:
         """Fit the region of these pixels and write the outcome into its row."""

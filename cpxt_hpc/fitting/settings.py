@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
+import math
 
 MIN_EXPOSURE_FRACTION = 0.09
 """ClusterPyXT leaves an observation out that exposes less of a region than this."""
@@ -36,6 +38,8 @@ class FitSettings:
         Relative systematic error of the background's level.
     apec_root : str
         Prefix of the AtomDB tables for engine sherpa; empty for those of the set-up. Where they lie changes no number.
+    region_timeout : float
+        Longest time for the fit of a region [s]; 0: none.
     """
 
     statistic: str = "cstat"
@@ -47,33 +51,41 @@ class FitSettings:
     min_exposure_fraction: float = MIN_EXPOSURE_FRACTION
     systematic: float = 0.03
     apec_root: str = ""
+    region_timeout: float = 900.0
 
     @property
+    def longest_silence_s(self) -> float:
+        """How long a process may be busy with one region [s]; the exact engine needs milliseconds."""
+        if self.engine == "exact":
+            return 0.0
+        return self.region_timeout or math.inf
+
+    @cached_property
     def bin_channels(self) -> int:
         """Channels that make one bin."""
         return self.group_channels or (WSTAT_GROUP_CHANNELS if self.statistic == "wstat" else 1)
 
-    @property
+    @cached_property
     def free_abundance(self) -> bool:
         """Whether the abundance is free."""
         return "abundance" in self.free.split(",")
 
-    @property
+    @cached_property
     def free_nh(self) -> bool:
         """Whether nH is free."""
         return "nH" in self.free.split(",")
 
-    @property
+    @cached_property
     def norms_per_observation(self) -> bool:
         """Whether each observation has a norm of its own."""
         return self.norms == "per_observation"
 
-    @property
+    @cached_property
     def n_more_free(self) -> int:
         """Number of free parameters besides kT and the norms."""
         return int(self.free_abundance) + int(self.free_nh)
 
-    @property
+    @cached_property
     def free_engine(self) -> bool:
         """Whether more is free than kT and one norm."""
         return self.n_more_free > 0 or self.norms_per_observation

@@ -314,6 +314,8 @@ def main(descriptor):
                         answer = {"versions": {"sherpa": sherpa.__version__, "xspec": xspec.get_xsversion()}}
                     else:
                         answer = session.answer(request)
+                except MemoryError as error:
+                    answer = {"out_of_memory": str(error)}
                 except Exception as error:
                     answer = {"fault": f"{type(error).__name__}: {error}"}
                 link.send(answer)

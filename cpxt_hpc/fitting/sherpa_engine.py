@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import signal
 import socket
 import subprocess
 import sys
@@ -27,11 +28,14 @@ from cpxt_hpc.fitting.xspec import checked_apec_root, child_environment, describ
 
 CHILD_MODULE = "cpxt_hpc.fitting.sherpa_child"
 START_TIMEOUT_S = 300.0
-FIT_TIMEOUT_S = 900.0
 
 
 class SherpaFault(Exception):
     """Sherpa raised an exception, or its process died: this fit has no result."""
+
+
+class SherpaKilled(SherpaFault):
+    """Its process was killed from outside, as by a machine that runs out of memory: no fault of the spectra."""
 
 
 class SherpaTimeout(SherpaFault):
@@ -110,13 +114,11 @@ class SherpaEngine:
         By position of the observation.
     model : XspecModel
     settings : FitSettings
-        Its statistic, what is free, norms and the level of the limits.
+        Its statistic, what is free, norms, the level of the limits and the longest time for one fit.
     kt_range_kev : (float, float)
         Searched temperatures.
     nh_range_1e22, abundance_range : (float, float)
         Searched values where these are free.
-    timeout_s : float
-        Longest time for one fit.
 
     Raises
     ------
@@ -135,10 +137,9 @@ class SherpaEngine:
         kt_range_kev: tuple[float, float],
         nh_range_1e22: tuple[float, float] = (0.0, 10.0),
         abundance_range: tuple[float, float] = (0.0, 5.0),
-        timeout_s: float = FIT_TIMEOUT_S,
     ) -> None:
         self.responses = tuple(responses)
-        self.timeout_s = timeout_s
+        self.timeout_s = settings.region_timeout or None
         self.versions: dict[str, str] = {}
         self.ranges = {"abundance": tuple(map(float, abundance_range)), "nH": tuple(map(float, nh_range_1e22))}
         self._statistic = settings.statistic
@@ -269,7 +270,7 @@ class SherpaEngine:
             self._start()
         return self._exchange(request, self.timeout_s)
 
-    def _exchange(self, request: dict, timeout_s: float) -> dict:
+    def _exchange(self, request: dict, timeout_s: float | None) -> dict:
         """Send a request and wait for its answer; a child that fails to give one is ended."""
         try:
             self._link.send(request)
@@ -278,12 +279,14 @@ class SherpaEngine:
                 raise SherpaTimeout(f"no answer within {timeout_s:g} s.")
             answer = self._link.recv()
         except (EOFError, OSError) as error:
-            raise SherpaFault(self._last_words()) from error
+            raise self._fault_of_its_end() from error
+        if "out_of_memory" in answer:
+            raise MemoryError(f"Sherpa: {answer['out_of_memory']}")
         if "fault" in answer:
             raise SherpaFault(answer["fault"])
         return answer
 
-    def _last_words(self) -> str:
+    def _fault_of_its_end(self) -> SherpaFault:
         """How the child ended and what it printed last."""
         try:
             code = self._child.wait(timeout=10.0)
@@ -293,4 +296,5 @@ class SherpaEngine:
         self._output.seek(0)
         printed = self._output.read().decode(errors="replace")
         self.close()
-        return f"its process {describe_end(code)}. {last_lines(printed)}"
+        kind = SherpaKilled if code == -signal.SIGKILL else SherpaFault
+        return kind(f"its process {describe_end(code)}. {last_lines(printed)}")

@@ -8,13 +8,13 @@ import math
 
 import numpy as np
 
-from cpxt_hpc.errors import ConfigError
+from cpxt_hpc.errors import ConfigError, ToolError
 from cpxt_hpc.fitting.binned_response import binned_response
 from cpxt_hpc.fitting.model import FitInput
 from cpxt_hpc.fitting.region_spectra import RegionSpectra
 from cpxt_hpc.fitting.results import Flag, Status, kt_status
 from cpxt_hpc.fitting.settings import FitSettings
-from cpxt_hpc.fitting.sherpa_engine import SherpaEngine, SherpaFault, SherpaTimeout, xspec_model
+from cpxt_hpc.fitting.sherpa_engine import SherpaEngine, SherpaFault, SherpaKilled, SherpaTimeout, xspec_model
 from cpxt_hpc.fitting.spectral_model import SpectralModel
 from cpxt_hpc.fitting.spectrum_fit import OtherEngine
 from cpxt_hpc.fitting.xspec import atomdb_version, checked_apec_root
@@ -75,9 +75,16 @@ def fill_from_sherpa(row: np.ndarray, spectra: RegionSpectra, model: SpectralMod
     spectra : RegionSpectra
     model : SpectralModel
     engine : SherpaEngine
+
+    Raises
+    ------
+    ToolError, MemoryError
+        The machine failed, not the fit: the process was killed, memory is out.
     """
     try:
         found = engine.fit(spectra)
+    except SherpaKilled as fault:
+        raise ToolError(f"Sherpa: {fault}") from fault
     except SherpaFault as fault:
         logger.warning("region %d: Sherpa: %s", row["region"], fault)
         row["status"] = Status.TIMED_OUT if isinstance(fault, SherpaTimeout) else Status.CRASHED

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from cpxt_hpc.errors import CpxtError, DataError, MissingInput, OutputError
-from cpxt_hpc.fitting.results import RESULT_DTYPE
+from cpxt_hpc.fitting.results import FAILURES, RESULT_DTYPE, Status
 from cpxt_hpc.io.atomic import remove_leftovers
 from cpxt_hpc.io.fits_table import read_fits_table, write_fits_table
 from cpxt_hpc.io.journal import Journal, read_journal, rewrite_earlier
@@ -149,6 +149,8 @@ class Checkpoint:
         What the fits are made with now.
     restart : bool
         Keep what is there under a name with the time of day, and start afresh.
+    retry_failed : bool
+        Forget the fits that crashed, timed out or gave NaN.
     break_lock : bool
         Take the lock from an owner on another machine.
 
@@ -173,6 +175,7 @@ class Checkpoint:
         provenance: Provenance,
         *,
         restart: bool = False,
+        retry_failed: bool = False,
         break_lock: bool = False,
     ) -> None:
         self.files = CheckpointFiles(Path(path))
@@ -184,6 +187,8 @@ class Checkpoint:
             if restart:
                 self._put_aside()
             self._load()
+            if retry_failed:
+                self._forget(FAILURES)
         except BaseException:
             self._let_go()
             raise
@@ -284,6 +289,16 @@ class Checkpoint:
         self._since_compaction = [replayed] if len(replayed) else []
         self._known.update(replayed["region"].tolist())
         fold_spool(self.files.spool, self.provenance, self._append_and_sync)
+
+    def _forget(self, statuses: tuple[Status, ...]) -> None:
+        """Drop fits of these statuses; a crash half-way brings them back."""
+        rows = self.all_results()
+        dropped = np.isin(rows["status"], statuses)
+        if dropped.any():
+            log.info("%d failed fits are done again", int(dropped.sum()))
+            self.results, self._since_compaction = rows[~dropped], []
+            self._known = set(self.results["region"].tolist())
+            self.compact()
 
     def _append_and_sync(self, rows: np.ndarray) -> None:
         doubles = rows[np.isin(rows["region"], list(self._known))] if len(rows) else rows

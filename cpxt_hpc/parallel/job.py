@@ -10,7 +10,8 @@ import numpy as np
 
 from cpxt_hpc.errors import ToolError
 from cpxt_hpc.fitting.model import FitInput
-from cpxt_hpc.parallel.master import Sink, run_master
+from cpxt_hpc.fitting.time_limit import watching_time
+from cpxt_hpc.parallel.master import SILENCE_S, Sink, run_master
 from cpxt_hpc.parallel.progress import Progress
 from cpxt_hpc.parallel.scheduler import Scheduler
 from cpxt_hpc.parallel.serial import run_serial
@@ -29,6 +30,8 @@ def run_fits(
     sink: Sink | None,
     stop: StopRequest,
     progress: Progress | None,
+    *,
+    longest_fit_s: float = 0.0,
 ) -> tuple[int, ...]:
     """Fit regions on all ranks; called by all of them.
 
@@ -43,6 +46,8 @@ def run_fits(
     sink, progress
         Where results go; only rank 0 needs them.
     stop : StopRequest
+    longest_fit_s : float
+        A worker may be silent for so long before its silence counts.
 
     Returns
     -------
@@ -71,17 +76,18 @@ def run_fits(
     if progress is not None:
         progress.begin()
     if link.size == 1:
-        run_serial(fitter, regions, positions, sink, stop, progress)
+        with watching_time():
+            run_serial(fitter, regions, positions, sink, stop, progress)
         return ()
     if link.rank > 0:
-        run_worker(link, fitter, regions)
+        with watching_time():
+            run_worker(link, fitter, regions)
         return ()
-    seconds = np.array([fitter.estimated_seconds(position) for position in positions.tolist()])
-    scheduler = Scheduler(seconds, range(1, link.size))
-    lost = run_master(link, scheduler, positions, sink, stop, progress)
+    scheduler = Scheduler(fitter.estimated_seconds(positions), range(1, link.size))
+    lost = run_master(link, scheduler, positions, sink, stop, progress, silence_s=SILENCE_S + longest_fit_s)
     if not scheduler.complete and not stop:
         raise ToolError(
-            f"all {link.size - 1} workers were lost with {len(positions) - scheduler.n_done} regions to do. "
+            f"all {link.size - 1} workers were lost or gave up with {len(positions) - scheduler.n_done} regions to do. "
             "Run the same command again: it continues."
         )
     return lost

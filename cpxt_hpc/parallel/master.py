@@ -14,6 +14,7 @@ from cpxt_hpc.parallel.progress import Progress
 from cpxt_hpc.parallel.scheduler import Action, Assign, Scheduler
 from cpxt_hpc.parallel.stop import StopRequest
 from cpxt_hpc.parallel.transport import MpiLink
+from cpxt_hpc.parallel.worker import UNDONE
 
 SILENCE_S = 300.0
 """A worker with work in hand that does not answer for so long is given up; it answers every second while it fits,
@@ -26,6 +27,13 @@ LEAVE_S = 30.0
 """Time that workers get to leave after an error of the master."""
 
 LISTEN_S = 0.05
+
+KEEP_EVERY_S = 0.05
+"""Results that came meanwhile go to the disk together: one by one that would be half of the master's work."""
+
+LOOK_EVERY_S = 0.5
+"""So often the master looks at what needs no message: silent workers, signs of life, the clock of the checkpoint. With
+thousands of workers a look at all of them takes longer than a message."""
 
 log = logging.getLogger("cpxt_hpc.fit")
 
@@ -73,53 +81,66 @@ def run_master(
     CpxtError
         Of the sink; the workers are told to leave before.
     """
-    task_at = dict(zip(positions.tolist(), range(len(positions)), strict=True))
-    heard = dict.fromkeys(scheduler.workers, time.monotonic())
+    task_at = np.full(int(positions.max(initial=0)) + 1, -1)
+    task_at[positions] = np.arange(len(positions))
+    now = looked = kept = shown_alive = time.monotonic()
+    heard = dict.fromkeys(scheduler.workers, now)
     lost: set[int] = set()
+    waiting: list[np.ndarray] = []
     stopping = False
-    shown_alive = time.monotonic()
+    look_every_s = min(LOOK_EVERY_S, silence_s, alive_every_s)
     try:
         while not scheduler.finished:
-            actions: list[Action] = []
             if stop and not stopping:
                 stopping = True
                 log.info("%s received: collecting what is ready", stop.reason)
-                actions += scheduler.stop()
-            received = link.receive(LISTEN_S)
+                _perform(link, scheduler.stop(), positions)
+            received = link.receive(0.0 if waiting else LISTEN_S)
+            now = time.monotonic()
             if received is not None:
                 worker, message = received
-                heard[worker] = time.monotonic()
+                heard[worker] = now
                 match message:
                     case Ready():
-                        actions += scheduler.worker_ready(worker)
+                        _perform(link, scheduler.worker_ready(worker), positions)
                     case Results(chunk, done, rows):
-                        tasks = np.array([task_at[position] for position in done.tolist()])
-                        fresh, more = scheduler.results(worker, chunk, tasks, float(rows["seconds"].sum()))
-                        # The workers get their next work before the disk gets the rows.
-                        _perform(link, more, positions)
-                        progress.add(sink.append(rows[fresh]))
+                        fresh, actions = scheduler.results(worker, chunk, task_at[done], float(rows["seconds"].sum()))
+                        _perform(link, actions, positions)
+                        waiting.append(rows[fresh & (rows["status"] != UNDONE)])
                     case Left():
-                        actions += scheduler.worker_left(worker)
+                        _perform(link, scheduler.worker_left(worker), positions)
                     case Lost() if worker in scheduler.workers:
                         log.warning("rank %d is dead: its regions go to others", worker)
                         lost.add(worker)
-                        actions += scheduler.worker_lost(worker)
+                        _perform(link, scheduler.worker_lost(worker), positions)
+            if waiting and (received is None or now - kept > KEEP_EVERY_S):
+                kept, waiting = now, _keep(waiting, sink, progress)
+            if now - looked <= look_every_s:
+                continue
+            looked = now
             for worker in _silent(scheduler, heard, silence_s):
                 log.warning("rank %d has not answered for %.0f s: its regions go to others", worker, silence_s)
                 lost.add(worker)
-                actions += scheduler.worker_lost(worker)
-            _perform(link, actions, positions)
-            if time.monotonic() - shown_alive > alive_every_s:
-                shown_alive = time.monotonic()
+                _perform(link, scheduler.worker_lost(worker), positions)
+            if now - shown_alive > alive_every_s:
+                shown_alive = now
                 for worker in scheduler.workers:
                     link.send(worker, Alive())
             sink.tick()
             progress.tick()
+        _keep(waiting, sink, progress)
     except BaseException:
         _send_away(link, scheduler.workers)
         raise
     link.others_know = True
     return tuple(sorted(lost))
+
+
+def _keep(waiting: list[np.ndarray], sink: Sink, progress: Progress) -> list[np.ndarray]:
+    """Bring rows into safety; returns those that still wait: none."""
+    if waiting:
+        progress.add(sink.append(np.concatenate(waiting)))
+    return []
 
 
 def _perform(link: MpiLink, actions: Iterable[Action], positions: np.ndarray) -> None:

@@ -103,8 +103,8 @@ def background_settings(config: ClusterConfig) -> dict[str, object]:
 def fit_provenance(config: ClusterConfig, fit_input: FitInput) -> Provenance:
     """What the fits of this input under this configuration are made with."""
     settings = dataclasses.asdict(fit_settings(config))
-    # The version of the tables, which counts, is in the fit input.
-    del settings["apec_root"]
+    # The version of the tables, which counts, is in the fit input; a time limit changes no number.
+    del settings["apec_root"], settings["region_timeout"]
     return Provenance({**fit_input.settings, **settings}, fit_input.binning_digest)
 
 

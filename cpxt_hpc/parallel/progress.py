@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import time
 from collections.abc import Callable
@@ -28,22 +29,33 @@ class Progress:
     workers : int
     clock : callable
         Seconds, steadily growing.
+    on_begin : callable, optional
+        Called when the fits begin.
     """
 
     def __init__(
-        self, total: int, before: np.ndarray, workers: int, *, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int,
+        before: np.ndarray,
+        workers: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        on_begin: Callable[[], None] | None = None,
     ) -> None:
         self.total = total
         self.done = len(before)
         self.flagged = int(is_flagged(before).sum())
         self.workers = workers
         self._clock = clock
+        self._on_begin = on_begin
         self._done_before = self.done
         self._began = self._logged = clock()
 
     def begin(self) -> None:
         """Count the time from now on: compiling is over."""
         self._began = self._logged = self._clock()
+        if self._on_begin is not None:
+            self._on_begin()
 
     def add(self, rows: np.ndarray) -> None:
         """Count new results."""
@@ -81,6 +93,11 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def local_time() -> str:
+    """The time now, in ISO form with the zone's offset."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def count_by_status(rows: np.ndarray) -> dict[str, int]:

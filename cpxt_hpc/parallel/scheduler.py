@@ -15,10 +15,17 @@ from collections.abc import Iterable
 import numpy as np
 
 LONGEST_CHUNK_S = 0.2
-"""Longer chunks save nothing and delay the stop on request; see `SHORTEST_CHUNK_S`."""
+"""Longer chunks save nothing, but what the master can serve: see `LONGEST_ROUNDS`."""
 
 SHORTEST_CHUNK_S = 0.005
 """Towards the end chunks shrink to this: hundred times what handing out costs."""
+
+HAND_OUT_S = 5e-5
+"""What taking a chunk's results and sending the next one costs the master. The time in which it serves every worker
+once, a round, is the shortest chunk that keeps up with it."""
+
+LONGEST_ROUNDS = 4
+"""Chunks last so many rounds at least: with thousands of workers the master is then busy a quarter of its time."""
 
 SHARE = 3
 """A chunk is at most the remaining work over SHARE times the number of workers."""
@@ -50,10 +57,12 @@ Action = Assign | Release
 
 
 @dataclasses.dataclass
-class _Worker:
-    ready: bool = False
-    released: bool = False
-    chunks: set[int] = dataclasses.field(default_factory=set)
+class _Chunk:
+    """Tasks that a worker has in hand, those answered left out, and their estimated time."""
+
+    worker: int
+    tasks: np.ndarray
+    seconds: float
 
 
 class Scheduler:
@@ -73,10 +82,14 @@ class Scheduler:
         self._elapsed = np.concatenate([[0.0], np.cumsum(self._seconds[self._order])])
         self._next = 0
         self._given_back: list[int] = []
+        self._given_back_s = 0.0
         self._done = np.zeros(len(self._seconds), dtype=bool)
         self._n_done = 0
-        self._workers = {int(worker): _Worker() for worker in workers}
-        self._chunks: dict[int, tuple[int, set[int]]] = {}
+        self._workers: dict[int, set[int]] = {int(worker): set() for worker in workers}
+        self._ready: set[int] = set()
+        self._holding: set[int] = set()
+        self._staying = dict.fromkeys(self._workers)
+        self._chunks: dict[int, _Chunk] = {}
         self._last_chunk = 0
         self._measured_s = self._expected_s = 0.0
         self._stopping = False
@@ -103,18 +116,16 @@ class Scheduler:
 
     def busy(self, worker: int) -> bool:
         """Whether an answer of this worker is due; one that has not reported yet may still compile, until the end."""
-        state = self._workers.get(worker)
-        return state is not None and (bool(state.chunks) or state.released)
+        return worker in self._holding or (worker in self._workers and worker not in self._staying)
 
     def remaining_seconds(self) -> float:
         """Estimated time of the tasks that no worker holds."""
-        waiting = self._elapsed[-1] - self._elapsed[self._next] + self._seconds[self._given_back].sum()
-        return float(waiting) * self._scale()
+        waiting = float(self._elapsed[-1] - self._elapsed[self._next]) + self._given_back_s
+        return waiting * self._scale()
 
     def worker_ready(self, worker: int) -> list[Action]:
         """A worker has reported and holds nothing."""
-        state = self._workers.setdefault(worker, _Worker())
-        state.ready = True
+        self._take_in(worker)
         if self._stopping or self.complete:
             return self._release_all()
         return self._feed(worker)
@@ -141,16 +152,11 @@ class Scheduler:
         self._n_done += int(fresh.sum())
         self._measured_s += seconds
         self._expected_s += float(self._seconds[tasks].sum())
-        state = self._workers.get(worker)
-        if state is None:
-            # It was given up and lives: from now on it is one of us again.
-            state = self._workers[worker] = _Worker(ready=True)
-        if chunk in self._chunks and self._chunks[chunk][0] == worker:
-            left = self._chunks[chunk][1]
-            left.difference_update(tasks.tolist())
-            if not left:
-                del self._chunks[chunk]
-                state.chunks.discard(chunk)
+        # One that was given up and lives is one of us again.
+        self._take_in(worker)
+        held = self._chunks.get(chunk)
+        if held is not None and held.worker == worker:
+            self._answered(chunk, held, tasks)
         if self._stopping or self.complete:
             return fresh, self._release_all()
         return fresh, self._feed(worker)
@@ -161,7 +167,7 @@ class Scheduler:
         if self._stopping or self.complete:
             return self._release_all()
         # The hungriest first, so that what one worker held is spread.
-        hungry = sorted((w for w, s in self._workers.items() if s.ready), key=lambda w: len(self._workers[w].chunks))
+        hungry = sorted((w for w in self._workers if w in self._ready), key=lambda w: len(self._workers[w]))
         return [action for other in hungry for action in self._feed(other)]
 
     def worker_left(self, worker: int) -> list[Action]:
@@ -173,61 +179,97 @@ class Scheduler:
         self._stopping = True
         return self._release_all()
 
+    def _take_in(self, worker: int) -> None:
+        """Count a worker that has spoken among those that get work."""
+        if worker not in self._workers:
+            self._workers[worker] = set()
+            self._staying[worker] = None
+        self._ready.add(worker)
+
+    def _answered(self, chunk: int, held: _Chunk, tasks: np.ndarray) -> None:
+        """Take answered tasks out of a chunk, and the chunk away once it is empty."""
+        if len(tasks) < len(held.tasks) or not np.array_equal(tasks, held.tasks):
+            held.tasks = held.tasks[~np.isin(held.tasks, tasks)]
+            held.seconds = float(self._seconds[held.tasks].sum())
+            if len(held.tasks):
+                return
+        del self._chunks[chunk]
+        self._workers[held.worker].discard(chunk)
+        if not self._workers[held.worker]:
+            self._holding.discard(held.worker)
+
     def _feed(self, worker: int) -> list[Action]:
-        state = self._workers[worker]
         actions: list[Action] = []
-        while self._wants_more(state):
-            tasks = self._take_chunk()
+        while self._wants_more(worker):
+            tasks, seconds = self._take_chunk()
             if len(tasks) == 0:
                 break
             self._last_chunk += 1
-            state.chunks.add(self._last_chunk)
-            self._chunks[self._last_chunk] = (worker, set(tasks.tolist()))
+            self._workers[worker].add(self._last_chunk)
+            self._holding.add(worker)
+            self._chunks[self._last_chunk] = _Chunk(worker, tasks, seconds)
             actions.append(Assign(worker, self._last_chunk, tasks))
         return actions
 
-    def _wants_more(self, state: _Worker) -> bool:
-        if state.released or len(state.chunks) >= IN_FLIGHT:
+    def _wants_more(self, worker: int) -> bool:
+        chunks = self._workers[worker]
+        if worker not in self._staying or len(chunks) >= IN_FLIGHT:
             return False
-        if not state.chunks:
+        if not chunks:
             return True
         # A second chunk bridges the time of an answer. Behind a long one it would only be late, and the last
         # tasks belong to workers that have none.
         waiting = len(self._order) - self._next + len(self._given_back)
-        if waiting <= len(self._workers) and waiting <= sum(not other.chunks for other in self._workers.values()):
+        if waiting <= len(self._workers) - len(self._holding):
             return False
-        held_s = sum(self._seconds[list(self._chunks[chunk][1])].sum() for chunk in state.chunks) * self._scale()
-        return held_s <= 1.5 * LONGEST_CHUNK_S
+        held_s = sum(self._chunks[chunk].seconds for chunk in chunks) * self._scale()
+        return held_s <= 1.5 * self._longest_s()
 
-    def _take_chunk(self) -> np.ndarray:
+    def _take_chunk(self) -> tuple[np.ndarray, float]:
+        """Tasks for a worker, and their estimated time; none where all are handed out."""
         share_s = self.remaining_seconds() / (SHARE * max(len(self._workers), 1))
-        budget = min(max(share_s, SHORTEST_CHUNK_S), LONGEST_CHUNK_S) / self._scale()
-        if self._given_back:
-            taken: list[int] = []
-            while self._given_back and (not taken or self._seconds[taken].sum() < budget):
-                task = self._given_back.pop()
-                if not self._done[task]:
-                    taken.append(task)
-            if taken:
-                return np.array(taken, dtype=np.int64)
+        shortest_s = max(SHORTEST_CHUNK_S, self._round_s())
+        budget = min(max(share_s, shortest_s), self._longest_s()) / self._scale()
+        taken, taken_s = self._take_given_back(budget)
+        if taken:
+            return np.array(taken, dtype=np.int64), taken_s
         start = self._next
         end = int(np.searchsorted(self._elapsed, self._elapsed[start] + budget, side="right")) - 1
         self._next = min(max(end, start + 1), len(self._order))
-        return self._order[start : self._next]
+        return self._order[start : self._next], float(self._elapsed[self._next] - self._elapsed[start])
+
+    def _take_given_back(self, budget: float) -> tuple[list[int], float]:
+        taken: list[int] = []
+        taken_s = 0.0
+        while self._given_back and (not taken or taken_s < budget):
+            task = self._given_back.pop()
+            self._given_back_s -= float(self._seconds[task])
+            if not self._done[task]:
+                taken.append(task)
+                taken_s += float(self._seconds[task])
+        return taken, taken_s
 
     def _give_back(self, worker: int) -> None:
-        state = self._workers.pop(worker, None)
-        for chunk in sorted(state.chunks) if state is not None else ():
-            _, left = self._chunks.pop(chunk)
-            self._given_back.extend(sorted(task for task in left if not self._done[task]))
+        chunks = self._workers.pop(worker, set())
+        self._staying.pop(worker, None)
+        self._holding.discard(worker)
+        self._ready.discard(worker)
+        for chunk in sorted(chunks):
+            tasks = self._chunks.pop(chunk).tasks
+            left = np.sort(tasks[~self._done[tasks]])
+            self._given_back.extend(left.tolist())
+            self._given_back_s += float(self._seconds[left].sum())
 
     def _release_all(self) -> list[Action]:
-        actions: list[Action] = []
-        for worker, state in self._workers.items():
-            if not state.released:
-                state.released = True
-                actions.append(Release(worker))
+        actions: list[Action] = [Release(worker) for worker in self._staying]
+        self._staying.clear()
         return actions
+
+    def _round_s(self) -> float:
+        return HAND_OUT_S * len(self._workers)
+
+    def _longest_s(self) -> float:
+        return max(LONGEST_CHUNK_S, LONGEST_ROUNDS * self._round_s())
 
     def _scale(self) -> float:
         """Measured over estimated time of the tasks done."""

@@ -80,6 +80,28 @@ def check_launcher(environ: Mapping[str, str], world_size: int) -> None:
         )
 
 
+def refuse_many(what: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse several processes of one mpiexec for work that is one process's.
+
+    Processes of one srun without MPI pass: they may have been given different work.
+
+    Raises
+    ------
+    ConfigError
+        On rank 0.
+    RootFailed
+        On the others.
+    """
+    size = max(_number(environ, "PMI_SIZE"), _number(environ, "OMPI_COMM_WORLD_SIZE"))
+    if size > 1 and launched_rank(environ) > 0:
+        raise RootFailed(ConfigError.exit_code)
+    if size > 1:
+        raise ConfigError(
+            f"{what} is the work of one process, but the MPI launcher has started {size}. Start it without mpiexec, "
+            "under Slurm with srun --mpi=none."
+        )
+
+
 class LocalLink:
     """A world of one process."""
 

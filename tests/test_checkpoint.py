@@ -164,6 +164,17 @@ def test_other_settings_are_refused_with_key_and_both_values(path):
         pass
 
 
+def test_other_data_are_refused_with_what_that_means(path):
+    then, now = (Provenance({**PROVENANCE.settings, "data_digest": digest}, "abc") for digest in ("12ab", "34cd"))
+    with Checkpoint(path, then) as checkpoint:
+        checkpoint.append(made_up_rows([1]))
+    with pytest.raises(
+        CheckpointMismatch,
+        match=r"data_digest '12ab', now '34cd' \(events, backgrounds, exposures or responses are not",
+    ):
+        Checkpoint(path, now)
+
+
 def test_another_binning_is_refused(path):
     with Checkpoint(path, PROVENANCE) as checkpoint:
         checkpoint.append(made_up_rows([1]))

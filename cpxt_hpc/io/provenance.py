@@ -11,6 +11,9 @@ from cpxt_hpc.errors import CheckpointMismatch
 
 Value = str | int | float
 
+MEANINGS = {"data_digest": "events, backgrounds, exposures or responses are not those of these fits"}
+"""What a difference means, for settings whose values tell a person nothing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
@@ -41,7 +44,7 @@ class Provenance:
         """One phrase a setting that differs: ``redshift 0.0197, now 0.0581``; sorted by key."""
         keys = sorted(self.settings.keys() | now.settings.keys())
         return [
-            f"{key} {self._shown(key)}, now {now._shown(key)}"
+            f"{key} {self._shown(key)}, now {now._shown(key)}" + (f" ({MEANINGS[key]})" if key in MEANINGS else "")
             for key in keys
             if self.settings.get(key) != now.settings.get(key) or (key in self.settings) != (key in now.settings)
         ]

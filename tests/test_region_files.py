@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import regions
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 
 from cpxt_hpc.errors import DataError, MissingInput
 from cpxt_hpc.io.region_files import (
@@ -100,6 +104,12 @@ AREAS = {
     "box(4100,4050,20,10,80,40,20)": 3000.0,
     "pie(4100,4050,20,60,350,80)": np.pi * 800.0,
     "panda(4100,4050,0,90,3,20,60,2)": np.pi * 800.0,
+    "panda(4100,4050,350,80,1,20,60,1)": np.pi * 800.0,
+    "epanda(4100,4050,0,90,3,20,10,60,30,2,30)": np.pi * 400.0,
+    "epanda(4100,4050,0,360,3,20,10,60,30,2)": np.pi * 1600.0,
+    "bpanda(4100,4050,0,180,3,20,10,80,40,1,20)": 1500.0,
+    "ellipse(4100,4050,20,10,40,20,60,30,20)": np.pi * 1600.0,
+    "box(4100,4050,20,10,40,20,60,30,80,40,20)": 3000.0,
     "polygon(4000.3,4000.4,4100.3,4000.4,4000.3,4100.4)": 5000.0,
     "point(4100,4050)": 0.0,
     "circle(4100,4050,0)": 0.0,
@@ -169,7 +179,10 @@ BAD_LINES = {
     "annulus(4100,4050,30,10)": "must ascend",
     "polygon(1,2,3,4)": "polygon takes 6 or more numbers, found 4",
     "polygon(1,2,3,4,5,6,7)": "polygon takes 6 or more numbers, found 7",
-    "epanda(4100,4050,30)": "'epanda' is unknown",
+    "star(4100,4050,30)": "'star' is unknown",
+    "epanda(4100,4050,30)": "epanda takes 10 or 11 numbers, found 3",
+    "ellipse(4100,4050,1,2,3,4,5,6)": "ellipse takes 4 or 5 or 7 or more numbers, found 8",
+    "ellipse(4100,4050,9,9,3,4,5)": "inner size must not exceed",
     "circle(4100,4050,30)*circle(1,1,1)": "joined by '[*]' are not supported",
     "circle(10:00:00,4050,30)": "are in different systems",
     "fk5; circle(4100,4050,30)": "declination 4050 lies outside",
@@ -194,6 +207,73 @@ def test_a_position_on_the_other_side_of_the_sky_is_an_error(tmp_path):
         region_mask(path, GRID)
 
 
+@pytest.mark.parametrize("frame", ["fk4", "galactic", "ecliptic"])
+def test_angles_count_from_the_axes_of_their_own_frame(tmp_path, frame):
+    name = {"ecliptic": "barycentricmeanecliptic"}.get(frame, frame)
+    place = SkyCoord(RA, DEC, unit=u.deg).transform_to(name).spherical
+    angle = 40.0
+    text = f'{frame}\nellipse({place.lon.deg:.9f},{place.lat.deg:.9f},30",10",{angle})\n'
+    shape = sky_shapes(read_region_file(write(tmp_path, text)), GRID)[0]
+    # The long axis, 20 arcsec from the centre: with North up it points to the right and 40 degrees up.
+    centre = SkyCoord(place.lon, place.lat, frame=name)
+    along = centre.directional_offset_by((angle - 90.0) * u.deg, 20.0 * u.arcsec).icrs
+    x, y = FINE.sky_from_image(*FINE.wcs().all_world2pix(along.ra.deg, along.dec.deg, 0))
+    found = np.degrees(np.arctan2(y - 4050.0, x - 4100.0))
+    # DS9's angles, and so ours, are those at the tangent point: 0.01 degree away.
+    assert (shape.parameters[4] - found + 180.0) % 360.0 - 180.0 == pytest.approx(0.0, abs=0.05)
+
+
+XML = """<?xml version="1.0"?><VOTABLE version="1.1"><RESOURCE><TABLE>
+<FIELD name="shape"/><FIELD name="x" ref="{frame}" unit="pix"/><FIELD name="y"/><FIELD name="xv"/><FIELD name="yv"/>
+<FIELD name="r" unit="{unit}"/><FIELD name="include"/><DATA><TABLEDATA>{rows}</TABLEDATA></DATA>
+</TABLE></RESOURCE></VOTABLE>
+"""
+
+
+def xml(*rows, frame="physical", unit="pix"):
+    text = "".join("<TR>" + "".join(f"<TD>{cell}</TD>" for cell in row) + "</TR>" for row in rows)
+    return XML.format(rows=text, frame=frame, unit=unit)
+
+
+def test_ds9_xml_is_read(tmp_path):
+    text = xml(
+        ("circle", 4100, 4050, "", "", 30, 1),
+        ("polygon", "", "", "1 5 1", "2 2 9", "", 1),
+        ("text", 1, 2, "", "", "", 1),
+        ("circle", 4100, 4050, "", "", 3, 0),
+    )
+    found = sky_shapes(read_region_file(write(tmp_path, text)), GRID)
+    assert found == [
+        Shape("circle", (4100.0, 4050.0, 30.0)),
+        Shape("polygon", (1.0, 2.0, 5.0, 2.0, 1.0, 9.0)),
+        Shape("circle", (4100.0, 4050.0, 3.0), include=False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<html></html>", "no table of regions: it has no field shape"),
+        ("<VOTABLE>", "no well-formed XML"),
+        (xml(("circle", 1, 2, "", "", 3, 1), frame="detector"), "coordinate system 'detector' cannot be used"),
+        (xml(("circle", 1, 2, "", "", 3, 1), unit="km"), "lengths in 'km'"),
+        (xml(("circle", 1, 2)), "circle takes 3 numbers|row is incomplete"),
+        (xml(("panda", 1, 2, "", "", "", 1)), "row is incomplete"),
+        (xml(("polygon", "", "", "1 5 1", "2 2", "", 1)), "shorter|zip"),
+        ("<!DOCTYPE a [" + "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 20 if i else "x" * 99}">' for i in range(9))
+         + "]><VOTABLE>&e8;</VOTABLE>", "no well-formed XML"),
+    ],
+)  # fmt: skip
+def test_xml_that_is_no_table_of_regions_is_refused(tmp_path, text, message):
+    with pytest.raises(DataError, match=rf"(?s)({message}).*Save the regions in DS9's or CIAO's format"):
+        read_region_file(write(tmp_path, text))
+
+
+def test_a_format_whose_pixels_are_not_what_it_says_is_refused(tmp_path):
+    with pytest.raises(DataError, match="SAOtng"):
+        read_region_file(write(tmp_path, "# format: pixels (physical)\n+circle(51.375,63.875,7.575) # green\n"))
+
+
 def test_a_missing_file_is_missing_input(tmp_path):
     with pytest.raises(MissingInput, match="cannot be read"):
         read_region_file(tmp_path / "none.reg")
@@ -208,6 +288,11 @@ def test_a_fits_file_is_refused(tmp_path):
 
 def test_written_shapes_read_back(tmp_path):
     shapes = [
+        ("pie", 4100.0, 4050.0, 5.0, 60.0, 10.0, 80.0),
+        ("ellipse_pie", 4100.0, 4050.0, 5.0, 6.0, 60.0, 40.0, 10.0, 80.0, 33.0),
+        ("box_pie", 4100.0, 4050.0, 5.0, 6.0, 60.0, 40.0, 10.0, 80.0, 33.0),
+        ("annulus", 4100.0, 4050.0, 5.0, 6.0),
+        Shape("ellipse_annulus", (4100.0, 4050.0, 2.0, 3.0, 20.0, 30.0, 5.0)),
         ("circle", 4100.25, 4050.5, 30.0),
         ("ellipse", 4100.0, 4050.0, 60.0, 30.0, 20.0),
         Shape("box_annulus", (4100.0, 4050.0, 2.0, 3.0, 20.0, 30.0, 5.0)),
@@ -220,7 +305,7 @@ def test_written_shapes_read_back(tmp_path):
     assert [(shape.kind, *shape.parameters) for shape in found] == [
         (shape.kind, *shape.parameters) if isinstance(shape, Shape) else shape for shape in shapes
     ]
-    assert [shape.include for shape in found] == [True, True, True, False, True]
+    assert [shape.include for shape in found] == [*[True] * 8, False, True]
     assert "# made by a test\n# of two lines\n" in path.read_text()
 
 
@@ -251,5 +336,7 @@ def test_an_unknown_mask_mode_or_shape_is_refused():
         Shape("circle", (1.0, 2.0))
     with pytest.raises(ValueError, match="pairs x, y"):
         Shape("polygon", (1.0, 2.0, 3.0))
+    with pytest.raises(ValueError, match="no form in DS9's format"):
+        write_region_file(Path("none.reg"), [("field",)])
     with pytest.raises(ValueError, match="must not exceed"):
         Shape("annulus", (1.0, 2.0, 5.0, 3.0))

@@ -19,6 +19,7 @@ from cpxt_hpc.io.region_grammar import (
     shape_on_plane,
     statements,
 )
+from cpxt_hpc.io.region_xml import xml_statements
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.masks import Shape, shapes_mask
 
@@ -65,12 +66,12 @@ class RegionSummary:
 
 
 def read_region_file(path: Path) -> list[RegionLine]:
-    """Read a region file of DS9 or CIAO.
+    """Read a region file of DS9 (its own format, or XML) or CIAO.
 
     Parameters
     ----------
     path : Path
-        ASCII file. Comments, ``global`` lines and annotations without area are passed over; a file without
+        Comments, ``global`` lines and annotations without area are passed over; a file without
         shapes is valid.
 
     Returns
@@ -92,11 +93,11 @@ def read_region_file(path: Path) -> list[RegionLine]:
         raise MissingInput(
             f"{path}: cannot be read ({error.strerror}). Draw the regions and save them there."
         ) from error
-    if content.startswith(b"SIMPLE  =") or b"\0" in content:
-        raise DataError(
-            f"{path}: a FITS or binary file, expected a text region file. "
-            "Save it in DS9's or CIAO's text format."
-        )
+    kind = _other_format(content)
+    if kind:
+        raise DataError(f"{path}: {kind}, expected DS9's or CIAO's text format. Save the regions in one of them.")
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return _xml_lines(path, content)
     found: list[RegionLine] = []
     frame = "physical"
     for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
@@ -120,9 +121,31 @@ def read_region_file(path: Path) -> list[RegionLine]:
     return found
 
 
-def sky_shapes(
-    lines: Sequence[RegionLine], grid: PixelGrid, *, image_grid: PixelGrid | None = None
-) -> list[Shape]:
+def _xml_lines(path: Path, content: bytes) -> list[RegionLine]:
+    found: list[RegionLine] = []
+    try:
+        for number, (frame, statement) in enumerate(xml_statements(content), start=1):
+            if not is_frame(frame):
+                raise ValueError(f"coordinate system {frame!r} cannot be used")
+            found.extend(parse_shapes(statement, frame, number, statement))
+    except ValueError as error:
+        raise DataError(
+            f"{path}: {error}. Save the regions in DS9's or CIAO's format, in physical or fk5 coordinates."
+        ) from error
+    return found
+
+
+def _other_format(content: bytes) -> str | None:
+    """What a file is that looks like a region file and is none that can be trusted."""
+    if content.startswith(b"SIMPLE  =") or b"\0" in content:
+        return "a FITS or binary file"
+    if content.startswith(b"# format: "):
+        # DS9 8.4 writes sizes and positions in image pixels there and calls them physical.
+        return "a file in SAOtng format, whose pixels are not what it says"
+    return None
+
+
+def sky_shapes(lines: Sequence[RegionLine], grid: PixelGrid, *, image_grid: PixelGrid | None = None) -> list[Shape]:
     """Lay the shapes of a region file on the common tangent plane.
 
     Parameters
@@ -154,9 +177,7 @@ def sky_shapes(
     return shapes
 
 
-def region_mask(
-    path: Path, grid: PixelGrid, *, mode: str = "touch", image_grid: PixelGrid | None = None
-) -> np.ndarray:
+def region_mask(path: Path, grid: PixelGrid, *, mode: str = "touch", image_grid: PixelGrid | None = None) -> np.ndarray:
     """Image pixels inside the shapes of a region file.
 
     Parameters
@@ -217,17 +238,29 @@ def write_region_file(path: Path, shapes: Sequence[Shape | tuple], *, comment: s
     Raises
     ------
     ValueError
-        A shape is none.
+        A shape is none, or a field, which DS9's format lacks.
     OutputError
         The file cannot be written.
     """
     lines = ["# Region file format: DS9 version 4.1"]
     lines += [f"# {line}" for line in comment.splitlines()]
     lines += ["global color=green", "physical"]
-    names = {"ellipse_annulus": "ellipse", "box_annulus": "box"}
     for shape in shapes:
         if not isinstance(shape, Shape):
             shape = Shape(str(shape[0]), tuple(float(value) for value in shape[1:]))
-        numbers = ",".join(f"{value:.4f}" for value in shape.parameters)
-        lines.append(f"{'' if shape.include else '-'}{names.get(shape.kind, shape.kind)}({numbers})")
+        lines.append(f"{'' if shape.include else '-'}{_in_ds9_format(shape)}")
     write_text(Path(path), "\n".join(lines) + "\n")
+
+
+def _in_ds9_format(shape: Shape) -> str:
+    """The shape by DS9's name: DS9 passes over CIAO's pie and field without a word."""
+    if shape.kind == "field":
+        raise ValueError("a field has no form in DS9's format")
+    numbers = [f"{value:.4f}" for value in shape.parameters]
+    if shape.kind == "pie":
+        x, y, inner, outer, first, last = numbers
+        return f"panda({x},{y},{first},{last},1,{inner},{outer},1)"
+    if shape.kind in ("ellipse_pie", "box_pie"):
+        x, y, *sizes, first, last, angle = numbers
+        return f"{shape.kind[0]}panda({x},{y},{first},{last},1,{','.join(sizes)},1,{angle})"
+    return f"{shape.kind.removesuffix('_annulus')}({','.join(numbers)})"

@@ -9,6 +9,7 @@ because the ``regions`` package skips what it does not know, physical coordinate
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 
 import numpy as np
@@ -32,11 +33,13 @@ SKY_FRAMES = {
 PIXEL_FRAMES = ("physical", "image")
 OTHER_FRAMES = re.compile(r"(linear|amplifier|detector|tile|wcs[a-z0]?)$")
 
+_TURNED_RINGS = tuple("P" + "LL" * rims + "A" for rims in range(2, 21))
+
 # P a position (two numbers), L a length, A an angle, N a plain number; a trailing * repeats the last group.
 TEMPLATES = {
     "circle": ("PL",),
-    "ellipse": ("PLL", "PLLA", "PLLLLA"),
-    "box": ("PLL", "PLLA", "PLLLLA"),
+    "ellipse": ("PLL", "PLLA", *_TURNED_RINGS),
+    "box": ("PLL", "PLLA", *_TURNED_RINGS),
     "rotbox": ("PLLA",),
     "rectangle": ("PP",),
     "rotrectangle": ("PPA",),
@@ -45,6 +48,8 @@ TEMPLATES = {
     "pie": ("PLLAA",),
     "sector": ("PAA",),
     "panda": ("PAANLLN",),
+    "epanda": ("PAANLLLLN", "PAANLLLLNA"),
+    "bpanda": ("PAANLLLLN", "PAANLLLLNA"),
     "point": ("P",),
     "field": ("",),
 }
@@ -72,7 +77,7 @@ class RegionLine:
     lengths : tuple of (str, float)
         Unit (``physical``, ``image`` or ``arcsec``) and value.
     angles : tuple of float
-        Degrees counter-clockwise from +x; for sky frames the same, as North is up.
+        Degrees counter-clockwise from +x; in sky frames from where +x is if their own North is up.
     line_number : int
     text : str
         The line, for messages.
@@ -182,7 +187,8 @@ def _matching_template(name: str, values: list[str]) -> str:
             if size == len(values):
                 return letters
             sizes.append(str(size))
-    raise ValueError(f"{name} takes {' or '.join(sizes)} numbers, found {len(values)}")
+    told = " or ".join(sizes if len(sizes) <= 3 else [*sizes[:3], "more"])
+    raise ValueError(f"{name} takes {told} numbers, found {len(values)}")
 
 
 def _parse_position(first: str, second: str, frame: str) -> tuple[str, float, float]:
@@ -258,15 +264,19 @@ def shape_on_plane(line: RegionLine, grid: PixelGrid | None, image_grid: PixelGr
     }
     lengths = [value * scales[unit] for unit, value in line.lengths]
     flat = [coordinate for corner in corners for coordinate in corner]
-    kind, parameters = line.kind, [*flat, *lengths, *line.angles]
+    frame = line.positions[0][0] if line.positions else "physical"
+    turn = 0.0 if frame in PIXEL_FRAMES else _turn_of_frame(frame, grid.ra_deg, grid.dec_deg)
+    angles = [angle + turn for angle in line.angles]
+    kind, parameters = line.kind, [*flat, *lengths, *angles]
     if kind in ("ellipse", "box", "rotbox"):
-        kind = {"rotbox": "box"}.get(kind, kind) + ("_annulus" if len(lengths) == 4 else "")
-        if not line.angles:
-            parameters.append(0.0)
+        kind = {"rotbox": "box"}.get(kind, kind)
+        parameters = [*flat, *lengths, *(angles or [turn])]
+        if len(lengths) > 2:
+            kind, parameters = f"{kind}_annulus", [*flat, *lengths[:2], *lengths[-2:], *angles]
     elif kind in ("rectangle", "rotrectangle"):
         (x1, y1), (x2, y2) = corners
         kind = "box"
-        angle = line.angles[0] if line.angles else 0.0
+        angle = angles[0] if angles else 0.0
         parameters = [0.5 * (x1 + x2), 0.5 * (y1 + y2), abs(x2 - x1), abs(y2 - y1), angle]
     elif kind == "annulus":
         if sorted(lengths) != lengths:
@@ -274,9 +284,12 @@ def shape_on_plane(line: RegionLine, grid: PixelGrid | None, image_grid: PixelGr
         parameters = [*flat, lengths[0], lengths[-1]]
     elif kind == "sector":
         # A wedge without outer radius: a million sky pixels (38 degrees) is beyond every image.
-        kind, parameters = "pie", [*flat, 0.0, 1e6, *line.angles]
+        kind, parameters = "pie", [*flat, 0.0, 1e6, *angles]
     elif kind == "panda":
         kind = "pie"
+    elif kind in ("epanda", "bpanda"):
+        kind = {"epanda": "ellipse_pie", "bpanda": "box_pie"}[kind]
+        parameters = [*flat, *lengths, *angles, *([turn] if len(angles) == 2 else [])]
     return Shape(kind, tuple(parameters), line.include)
 
 
@@ -292,3 +305,14 @@ def _physical_position(
     place = SkyCoord(first, second, unit=u.deg, frame=SKY_FRAMES[system]).icrs
     x, y = sky_wcs(grid.ra_deg, grid.dec_deg).all_world2pix(place.ra.deg, place.dec.deg, 1)
     return float(x), float(y)
+
+
+@functools.lru_cache(maxsize=64)
+def _turn_of_frame(system: str, ra_deg: float, dec_deg: float) -> float:
+    """Angle from the plane's +x to that of a sky frame whose North is up [degree]; at the tangent point, as DS9."""
+    here = SkyCoord(ra_deg, dec_deg, unit=u.deg).transform_to(SKY_FRAMES[system])
+    step_deg = 1e-3 if here.spherical.lat.deg < 89.0 else -1e-3
+    north = SkyCoord(here.spherical.lon, here.spherical.lat + step_deg * u.deg, frame=SKY_FRAMES[system]).icrs
+    x, y = sky_wcs(ra_deg, dec_deg).all_world2pix([ra_deg, north.ra.deg], [dec_deg, north.dec.deg], 1)
+    sign = np.sign(step_deg)
+    return float(np.degrees(np.arctan2(sign * (y[1] - y[0]), sign * (x[1] - x[0])))) - 90.0

@@ -24,6 +24,8 @@ PARAMETERS = {
     "ellipse_annulus": 7,
     "box_annulus": 7,
     "pie": 6,
+    "ellipse_pie": 9,
+    "box_pie": 9,
     "polygon": None,
     "field": 0,
     "point": 2,
@@ -41,7 +43,9 @@ class Shape:
         ``circle`` (x, y, radius); ``ellipse`` (x, y, semi-axis, semi-axis, angle); ``box`` (x, y, width,
         height, angle); ``annulus`` (x, y, inner, outer radius); ``ellipse_annulus`` and ``box_annulus``
         (x, y, two inner, two outer sizes, angle); ``pie`` (x, y, inner, outer radius, first, last angle);
-        ``polygon`` (x1, y1, x2, y2, ...); ``field`` (); ``point`` (x, y), which has no area.
+        ``ellipse_pie`` and ``box_pie`` (x, y, two inner, two outer sizes, first, last angle, angle), DS9's
+        epanda and bpanda, whose first and last angles count from the shape's own axis; ``polygon``
+        (x1, y1, x2, y2, ...); ``field`` (); ``point`` (x, y), which has no area.
     parameters : tuple of float
         Sky pixels and degrees.
     include : bool
@@ -70,7 +74,7 @@ class Shape:
         lengths = self._lengths()
         if min(lengths, default=0.0) < 0.0:
             raise ValueError(f"{self.kind}: a length must not be negative, found {min(lengths):g}")
-        if "annulus" in self.kind or self.kind == "pie":
+        if "annulus" in self.kind or "pie" in self.kind:
             half = len(lengths) // 2
             if any(inner > outer for inner, outer in zip(lengths[:half], lengths[half:], strict=True)):
                 raise ValueError(f"{self.kind}: the inner size must not exceed the outer, found {lengths}")
@@ -78,7 +82,7 @@ class Shape:
     def _lengths(self) -> tuple[float, ...]:
         if self.kind in ("polygon", "field", "point"):
             return ()
-        end = {"circle": 3, "annulus": 4, "pie": 4, "ellipse_annulus": 6, "box_annulus": 6}.get(self.kind, 4)
+        end = {"circle": 3, "annulus": 4, "pie": 4}.get(self.kind, 6 if "_" in self.kind else 4)
         return self.parameters[2:end]
 
     def _has_no_area(self) -> bool:
@@ -109,6 +113,9 @@ class Shape:
             return np.zeros(x.shape, dtype=bool)
         if self.kind == "pie":
             return self._pie_contains(x, y)
+        if "_pie" in self.kind:
+            inner, outer = self._rims()
+            return outer.contains(x, y) & ~inner.contains(x, y) & self._lies_between_angles(x, y)
         if "annulus" in self.kind:
             inner, outer = self._rims()
             return outer.contains(x, y) & ~inner.contains(x, y)
@@ -129,20 +136,23 @@ class Shape:
         return regions.RectanglePixelRegion(centre, sizes[0], sizes[1], angle=angle)
 
     def _rims(self) -> tuple[Shape, Shape]:
-        """Inner and outer shape of an annulus."""
+        """Inner and outer shape of an annulus or of a part of one."""
         x, y, *rest = self.parameters
         if self.kind == "annulus":
             return Shape("circle", (x, y, rest[0])), Shape("circle", (x, y, rest[1]))
-        kind = self.kind.removesuffix("_annulus")
-        angle = rest[4]
+        kind, angle = self.kind.partition("_")[0], rest[-1]
         return Shape(kind, (x, y, rest[0], rest[1], angle)), Shape(kind, (x, y, rest[2], rest[3], angle))
 
     def _pie_contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        x0, y0, inner, outer, first, last = self.parameters
+        x0, y0, inner, outer, _, _ = self.parameters
         distance = np.hypot(x - x0, y - y0)
+        return (distance >= inner) & (distance < outer) & self._lies_between_angles(x, y)
+
+    def _lies_between_angles(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        x0, y0 = self.parameters[:2]
+        first, last, turn = (*self.parameters[4:6], 0.0) if self.kind == "pie" else self.parameters[6:9]
         width = (last - first) % 360.0 or 360.0
-        angle = (np.degrees(np.arctan2(y - y0, x - x0)) - first) % 360.0
-        return (distance >= inner) & (distance < outer) & (angle < width)
+        return (np.degrees(np.arctan2(y - y0, x - x0)) - turn - first) % 360.0 < width
 
 
 def inside_shapes(shapes: Sequence[Shape], x: np.ndarray, y: np.ndarray) -> np.ndarray:

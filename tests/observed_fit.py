@@ -100,7 +100,7 @@ if __name__ == "__main__":
     first_seen = {"numba": None, "numpy": "numpy" in sys.modules}
     fit.run_command = patched(fit.run_command, first_seen)
     code = fit.main()
-    from cpxt_hpc.parallel.transport import launched_rank
+    from cpxt_hpc.parallel.launcher import launched_rank
 
     record(launched_rank(), first_seen)
     sys.exit(code)

@@ -10,8 +10,9 @@ from fit_job import clean_environment
 
 from cpxt_hpc.errors import ConfigError
 from cpxt_hpc.parallel.compile_cache import private_folder, use_node_cache
+from cpxt_hpc.parallel.launcher import check_launcher, launched, launched_rank
 from cpxt_hpc.parallel.stop import StopRequest
-from cpxt_hpc.parallel.transport import LocalLink, check_launcher, connect, launched, launched_rank
+from cpxt_hpc.parallel.transport import LocalLink, connect
 
 
 @pytest.mark.parametrize(

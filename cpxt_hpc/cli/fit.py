@@ -71,8 +71,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fit(argv: Sequence[str]) -> int:
+    from cpxt_hpc.parallel.launcher import RootFailed, launched, launched_rank, refuse_many
     from cpxt_hpc.parallel.stop import StopRequest
-    from cpxt_hpc.parallel.transport import RootFailed, connect, launched, launched_rank, refuse_many
+    from cpxt_hpc.parallel.transport import connect
 
     rank = launched_rank()
     options = _options(argv, silent=rank > 0)

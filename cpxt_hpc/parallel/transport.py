@@ -16,23 +16,11 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from cpxt_hpc.errors import ConfigError, CpxtError, ToolError
+from cpxt_hpc.errors import CpxtError, ToolError
+from cpxt_hpc.parallel.launcher import RootFailed, check_launcher, launched
 from cpxt_hpc.parallel.messages import Lost, Message, decode, encode
 
 Made = TypeVar("Made")
-
-LAUNCHER_VARIABLES = (
-    "PMI_RANK",
-    "PMI_SIZE",
-    "PMIX_RANK",
-    "OMPI_COMM_WORLD_SIZE",
-    "MPI_LOCALNRANKS",
-    "MV2_COMM_WORLD_SIZE",
-    "PALS_RANKID",
-)
-"""Set by mpiexec, or srun with PMI, for every process they start."""
-
-RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MV2_COMM_WORLD_RANK", "PALS_RANKID")
 
 SHORTEST_SLEEP_S = 2e-5
 LONGEST_SLEEP_S = 2e-2
@@ -40,66 +28,11 @@ LONGEST_SLEEP_S = 2e-2
 log = logging.getLogger(__name__)
 
 
-class RootFailed(CpxtError):
-    """Rank 0 has reported an error: leave with its exit code, silently."""
+class RootLost(ToolError):
+    """Rank 0 is dead."""
 
-    def __init__(self, exit_code: int) -> None:
-        super().__init__(f"rank 0 ended with exit code {exit_code}")
-        self.exit_code = exit_code
-
-
-def launched(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether an MPI launcher started this process."""
-    return any(name in environ for name in LAUNCHER_VARIABLES) or _step_tasks(environ) > 1
-
-
-def launched_rank(environ: Mapping[str, str] = os.environ) -> int:
-    """Rank of this process as its launcher states it, known before MPI is; 0 where there is none."""
-    for name in RANK_VARIABLES:
-        if environ.get(name, "").isdigit():
-            return int(environ[name])
-    return int(environ.get("SLURM_PROCID") or 0) if _step_tasks(environ) > 1 else 0
-
-
-def check_launcher(environ: Mapping[str, str], world_size: int) -> None:
-    """Refuse a launcher that has started many programs which do not know of each other.
-
-    Raises
-    ------
-    ConfigError
-        The launcher started several processes, but MPI sees one.
-    """
-    expected = max(_step_tasks(environ), _number(environ, "PMI_SIZE"), _number(environ, "OMPI_COMM_WORLD_SIZE"))
-    if world_size == 1 and expected > 1:
-        slurm = _step_tasks(environ) > 1
-        how = "srun --mpi=pmi2 (mpich), srun --mpi=pmix (Open MPI) or mpiexec" if slurm else "mpiexec"
-        raise ConfigError(
-            f"the launcher started {expected} processes, but each finds itself alone: launcher and MPI library do "
-            f"not belong together. Start with {how} of the same MPI that mpi4py uses "
-            f"({os.path.join(sys.prefix, 'bin', 'mpiexec')} where the set-up installed it)."
-        )
-
-
-def refuse_many(what: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Refuse several processes of one mpiexec for work that is one process's.
-
-    Processes of one srun without MPI pass: they may have been given different work.
-
-    Raises
-    ------
-    ConfigError
-        On rank 0.
-    RootFailed
-        On the others.
-    """
-    size = max(_number(environ, "PMI_SIZE"), _number(environ, "OMPI_COMM_WORLD_SIZE"))
-    if size > 1 and launched_rank(environ) > 0:
-        raise RootFailed(ConfigError.exit_code)
-    if size > 1:
-        raise ConfigError(
-            f"{what} is the work of one process, but the MPI launcher has started {size}. Start it without mpiexec, "
-            "under Slurm with srun --mpi=none."
-        )
+    exit_code = 128 + 9
+    """A launcher's own where a process was killed: by it the job scripts know that a new start does the rest."""
 
 
 class LocalLink:
@@ -200,8 +133,7 @@ class MpiLink:
 
         Raises
         ------
-        ToolError
-            Rank 0 is dead.
+        RootLost
         """
         sleep_s = SHORTEST_SLEEP_S
         deadline = time.monotonic() + timeout_s
@@ -256,7 +188,7 @@ class MpiLink:
             if self.rank == 0:
                 self._to_report += sorted(ranks)
             elif 0 in ranks:
-                raise ToolError(
+                raise RootLost(
                     "rank 0 was killed, or its node is lost. Run the same command again: it continues."
                 ) from error
 
@@ -327,12 +259,3 @@ def _remove_shared_memory() -> None:
     with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8") as maps:
         for path in set(re.findall(r"/dev/shm/mpich_shm_\w+", maps.read())):
             os.unlink(path)
-
-
-def _step_tasks(environ: Mapping[str, str]) -> int:
-    return _number(environ, "SLURM_STEP_NUM_TASKS")
-
-
-def _number(environ: Mapping[str, str], name: str) -> int:
-    text = environ.get(name, "")
-    return int(text) if text.isdigit() else 0

@@ -35,7 +35,7 @@ def run_rank() -> int:
     """Be one rank of cpxt-fit, and leave a record of who it is and when its loop began."""
     from cpxt_hpc.cli.fit import main
     from cpxt_hpc.parallel import job
-    from cpxt_hpc.parallel.transport import launched_rank
+    from cpxt_hpc.parallel.launcher import launched_rank
 
     record = Path(os.environ[RECORDS], f"{launched_rank()}.json")
     profile = cProfile.Profile() if PROFILED in os.environ else None

@@ -34,7 +34,7 @@ def run_rank() -> int:
 
     from cpxt_hpc.cli.fit import main
     from cpxt_hpc.parallel import job
-    from cpxt_hpc.parallel.transport import launched_rank
+    from cpxt_hpc.parallel.launcher import launched_rank
 
     told: dict[str, float] = {}
 

@@ -9,7 +9,7 @@ import numpy as np
 from cpxt_hpc.parallel.progress import duration
 from cpxt_hpc.parallel.scheduler import HAND_OUT_S, LONGEST_CHUNK_S, LONGEST_ROUNDS
 
-COLLECT_S = 1.5e-5
+COLLECT_S = 5e-6
 """What a result costs the master, the chunk that it comes in aside: it is decoded, noted and written to the journal."""
 
 START_S = 5.0
@@ -63,14 +63,14 @@ def duration_s(n_regions: int, core_seconds: float, longest_s: float, workers: n
     Returns
     -------
     ndarray of float64, shape of workers
-        The longest of three: the workers' share, the longest fit, and the master's work for chunks and results; and the
-        round in which every worker gets its first chunk.
+        The longest of three: the workers' share in whole regions, the longest fit, and the master's work for chunks and
+        results; and the round in which every worker gets its first chunk.
     """
     workers = np.asarray(workers, dtype=float)
     chunk_s = np.maximum(LONGEST_CHUNK_S, LONGEST_ROUNDS * HAND_OUT_S * workers)
     chunks = np.minimum(core_seconds / chunk_s + workers, n_regions)
     master_s = COLLECT_S * n_regions + HAND_OUT_S * chunks
-    work_s = np.maximum(core_seconds / workers, longest_s)
+    work_s = np.maximum(np.ceil(n_regions / workers) * (core_seconds / n_regions), longest_s)
     return np.maximum(work_s, master_s) + HAND_OUT_S * np.minimum(workers, n_regions)
 
 
@@ -90,7 +90,7 @@ def advise(estimated_seconds: np.ndarray) -> Advice:
     times = duration_s(n_regions, core_seconds, longest_s, workers)
     shortest = float(times.min())
     useful = _first(workers, times <= shortest + max(NOTHING * shortest, NOTHING_S))
-    sensible = min(_first(workers, times <= max(START_S, shortest)), useful)
+    sensible = min(_first(workers, times <= max(START_S, shortest) * (1.0 + NOTHING)), useful)
     useful_s = float(duration_s(n_regions, core_seconds, longest_s, np.array([useful]))[0])
     return Advice(n_regions, core_seconds, _ranks(sensible), _ranks(useful), useful_s)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cpxt_hpc.fitting.results import RESULT_DTYPE
 from cpxt_hpc.parallel.messages import Alive, Left, Lost, Ready, Results, Stop, Work
 from cpxt_hpc.parallel.progress import Progress
 from cpxt_hpc.parallel.scheduler import Action, Assign, Scheduler
@@ -106,7 +107,7 @@ def run_master(
                     case Results(chunk, done, rows):
                         fresh, actions = scheduler.results(worker, chunk, task_at[done], float(rows["seconds"].sum()))
                         _perform(link, actions, positions)
-                        waiting.append(rows[fresh & (rows["status"] != UNDONE)])
+                        waiting.append(rows if fresh.all() else rows[fresh])
                     case Left():
                         _perform(link, scheduler.worker_left(worker), positions)
                     case Lost() if worker in scheduler.workers:
@@ -139,7 +140,9 @@ def run_master(
 def _keep(waiting: list[np.ndarray], sink: Sink, progress: Progress) -> list[np.ndarray]:
     """Bring rows into safety; returns those that still wait: none."""
     if waiting:
-        progress.add(sink.append(np.concatenate(waiting)))
+        # Without its type named numpy compares the fields of every array with every other's.
+        rows = np.concatenate(waiting, dtype=RESULT_DTYPE)
+        progress.add(sink.append(rows[rows["status"] != UNDONE]))
     return []
 
 

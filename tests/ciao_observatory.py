@@ -5,6 +5,8 @@ responses are made up. Here chandra_repro, blanksky and specextract first run as
 checks, and what they wrote is then replaced by the files of the demo cluster: so the stages behind have data.
 """
 
+import functools
+import importlib
 import json
 import os
 import shutil
@@ -14,10 +16,17 @@ from pathlib import Path
 
 import pytest
 from astropy.io import fits
+from step_clusters import run_process
+
+from cpxt_hpc.cli import init, prep
+from cpxt_hpc.layout import ClusterLayout
+from cpxt_hpc.science.chip_tiles import chip_tiles
+from cpxt_hpc.toolchain import ciao_responses
 
 STAND_IN = Path(__file__).parents[2] / "shared" / "ciao_stand_in"
 TABLE = Path(__file__).parent / "data" / "ciao_tools.json"
 OBSIDS = (90001, 90002)
+CROP = 'icrs\ncircle(194.95,27.98,30")\n'
 BEHIND = ("chandra_repro", "blanksky", "specextract", "wavdetect", "merge_obs", "fluximage", "mkpsfmap")
 
 WRAPPER = '''\
@@ -95,8 +104,11 @@ class Ciao:
         monkeypatch.setenv("CIAO_TOOLS_JSON", str(self.folder / "tools.json"))
         monkeypatch.setenv("STUB_LOG", str(self.log))
         monkeypatch.syspath_prepend(str(self.folder / "python"))
-        for name in [name for name in sys.modules if name.split(".")[0] == "ciao_contrib"]:
-            monkeypatch.delitem(sys.modules, name)
+        package = importlib.import_module("ciao_contrib")
+        del sys.modules["ciao_contrib"]
+        monkeypatch.setitem(sys.modules, "ciao_contrib", package)  # so that it is gone afterwards
+        # A tile a CCD in place of sixteen: that many calls of a tool take their time.
+        monkeypatch.setattr(ciao_responses, "chip_tiles", functools.partial(chip_tiles, side_pixel=1024.0))
 
     def calls(self, tool=None):
         """Calls so far, as the stand-in logged them."""
@@ -104,9 +116,6 @@ class Ciao:
             return []
         found = [json.loads(line) for line in self.log.read_text().splitlines()]
         return [call for call in found if tool in (None, call["tool"])]
-
-    def forget(self):
-        self.log.unlink(missing_ok=True)
 
 
 def put_behind(folder, demo):
@@ -137,13 +146,46 @@ def misbehave(monkeypatch, tool, how, *, text="", sign=""):
     monkeypatch.setenv("CIAO_MISBEHAVE", json.dumps({"tool": tool, "how": how, "text": text, "sign": str(sign)}))
 
 
-def finish(folder):
-    """Make the folder's files read-only no more, so that tests may replace them."""
-    for path in folder.rglob("*"):
-        path.chmod(path.stat().st_mode | 0o200)
-    return folder
+def new_cluster(data, obsids, name="a"):
+    """A cluster of which nothing is there but its name, ObsIDs and the region of the map."""
+    words = ["--nH", "0.05", "--redshift", "0.1", "--abundance", "0.3", "--signal_to_noise", "15"]
+    assert init.main(["-n", name, "--obsids", *map(str, obsids), *words, "--data-dir", str(data)]) == 0
+    layout = ClusterLayout(data / name, name)
+    layout.crop.write_text(CROP)
+    return layout
 
 
-def copy_cluster(source, target):
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.lock"))
-    return target
+@pytest.fixture(scope="session")
+def ciao_cluster(tmp_path_factory):
+    """Two observations prepared from nothing to the input of the fit, and the stand-in with its calls."""
+    data = tmp_path_factory.mktemp("demo")
+    outcome = run_process("demo", data, "--size", 50, "--exposure-ks", 8)
+    assert outcome.code == 0, outcome.err
+    ciao = Ciao(tmp_path_factory.mktemp("ciao") / "ciao", data / "demo")
+    layout = new_cluster(tmp_path_factory.mktemp("data"), OBSIDS)
+    with pytest.MonkeyPatch.context() as patch:
+        ciao.start(patch)
+        assert prep.main([str(layout.ini), "--auto", "--num_cpus", "2", "--quiet"]) == 0
+    return layout, ciao
+
+
+@pytest.fixture
+def started(ciao_cluster, monkeypatch):
+    """The stand-in, in an environment in which it was started; its log holds the calls of this test alone."""
+    _, ciao = ciao_cluster
+    ciao.start(monkeypatch)
+    monkeypatch.setattr(ciao, "log", ciao.folder / "own_calls.jsonl")
+    monkeypatch.setenv("STUB_LOG", str(ciao.log))
+    yield ciao
+    ciao.log.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def ciao_copy(ciao_cluster, started, tmp_path):
+    """``ciao_copy()`` gives the layout of a copy of the prepared cluster."""
+
+    def copy():
+        shutil.copytree(ciao_cluster[0].folder, tmp_path / "a", ignore=shutil.ignore_patterns("*.lock"))
+        return ClusterLayout(tmp_path / "a", "a")
+
+    return copy

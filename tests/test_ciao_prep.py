@@ -1,61 +1,23 @@
 """The whole preprocessing with CIAO's stand-in: download to the input of the fit, resumed, up to a few fits."""
 
-import functools
-
 import numpy as np
 import pytest
 from astropy.io import fits
-from ciao_observatory import OBSIDS, Ciao, stand_in_is_here
-from step_clusters import run_process
+from ciao_observatory import OBSIDS, stand_in_is_here
 
-from cpxt_hpc.cli import fit, init, prep
+from cpxt_hpc.cli import fit, prep
 from cpxt_hpc.io.checkpoint import read_results
 from cpxt_hpc.io.events import read_events
 from cpxt_hpc.io.fit_input import read_fit_input
 from cpxt_hpc.io.images import read_image
 from cpxt_hpc.io.region_files import read_region_file
-from cpxt_hpc.layout import ClusterLayout
 from cpxt_hpc.toolchain import ciao_responses
 
 pytestmark = stand_in_is_here()
-CROP = 'icrs\ncircle(194.95,27.98,30")\n'
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    data = tmp_path_factory.mktemp("demo")
-    outcome = run_process("demo", data, "--size", 50, "--exposure-ks", 8)
-    assert outcome.code == 0, outcome.err
-    return data / "demo"
-
-
-@pytest.fixture(scope="module")
-def module_patch():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-def new_cluster(data, obsids, name="a"):
-    words = ["--nH", "0.05", "--redshift", "0.1", "--abundance", "0.3", "--signal_to_noise", "15"]
-    assert init.main(["-n", name, "--obsids", *map(str, obsids), *words, "--data-dir", str(data)]) == 0
-    layout = ClusterLayout(data / name, name)
-    layout.crop.write_text(CROP)
-    return layout
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory, demo, module_patch):
-    """Two observations from nothing to the input of the fit, and the stand-in with its calls."""
-    ciao = Ciao(tmp_path_factory.mktemp("ciao") / "ciao", demo)
-    ciao.start(module_patch)
-    module_patch.setattr(ciao_responses, "chip_tiles", functools.partial(ciao_responses.chip_tiles, side_pixel=1024.0))
-    layout = new_cluster(tmp_path_factory.mktemp("data"), OBSIDS)
-    assert prep.main([str(layout.ini), "--auto", "--num_cpus", "2"]) == 0
-    return layout, ciao
-
-
-def test_all_stages_run_from_a_name_and_obsids(prepared):
-    layout, ciao = prepared
+def test_all_stages_run_from_a_name_and_obsids(ciao_cluster):
+    layout, ciao = ciao_cluster
     order = [call["tool"] for call in ciao.calls()]
     assert order[:5] == ["download_chandra_obsid", "chandra_repro", "chandra_repro", "blanksky", "blanksky"]
     assert order[5:7] == ["merge_obs", "wavdetect"]
@@ -64,8 +26,8 @@ def test_all_stages_run_from_a_name_and_obsids(prepared):
     assert len(read_fit_input(layout.fit_input).regions) > 0
 
 
-def test_products_lie_where_the_builtin_toolchain_looks_for_them(prepared):
-    layout, _ = prepared
+def test_products_lie_where_the_builtin_toolchain_looks_for_them(ciao_cluster):
+    layout, _ = ciao_cluster
     for obsid in OBSIDS:
         repro = layout.observation(obsid).repro
         names = {path.name for path in repro.iterdir()}
@@ -75,14 +37,14 @@ def test_products_lie_where_the_builtin_toolchain_looks_for_them(prepared):
         assert tiles == {f"ccd{ccd}_00.{kind}" for ccd in range(4) for kind in ("arf", "reg")}
 
 
-def test_nothing_is_left_of_the_working_folders(prepared):
-    layout, _ = prepared
+def test_nothing_is_left_of_the_working_folders(ciao_cluster):
+    layout, _ = ciao_cluster
     assert [path for path in layout.folder.rglob("*") if path.name.startswith(".call-") or ".tmp" in path.name] == []
     assert not (layout.folder / ".download_ciao").exists()
 
 
-def test_each_call_has_a_parameter_folder_of_its_own_and_the_users_stays_empty(prepared):
-    _, ciao = prepared
+def test_each_call_has_a_parameter_folder_of_its_own_and_the_users_stays_empty(ciao_cluster):
+    _, ciao = ciao_cluster
     folders = [call["pfiles"].split(";")[0] for call in ciao.calls() if call["tool"] != "download_chandra_obsid"]
     # merge_obs and wavdetect, and every other call, run in processes of their own.
     assert len(set(folders)) == len(folders) > 10
@@ -90,8 +52,8 @@ def test_each_call_has_a_parameter_folder_of_its_own_and_the_users_stays_empty(p
     assert list((ciao.folder / "pfiles").iterdir()) == []
 
 
-def test_every_log_is_kept_and_tells_the_call(prepared):
-    layout, _ = prepared
+def test_every_log_is_kept_and_tells_the_call(ciao_cluster):
+    layout, _ = ciao_cluster
     for obsid in OBSIDS:
         logs = {path.name: path.read_text() for path in layout.observation(obsid).tool_records.glob("*.log")}
         assert {"chandra_repro.log", "blanksky.log", "response.log", "tile_ccd3_00.log"} < set(logs)
@@ -101,8 +63,8 @@ def test_every_log_is_kept_and_tells_the_call(prepared):
     assert {"download.log", "image.log", "wavdetect.log"} <= {path.name for path in layout.tool_records.iterdir()}
 
 
-def test_support_files_are_handed_on_to_every_tool_that_needs_them(prepared):
-    _, ciao = prepared
+def test_support_files_are_handed_on_to_every_tool_that_needs_them(ciao_cluster):
+    _, ciao = ciao_cluster
     for call in ciao.calls("specextract"):
         params = call["params"]
         assert params["asp"] in [f"pcadf{obsid}_000N001_asol1.fits" for obsid in OBSIDS]
@@ -115,8 +77,8 @@ def test_support_files_are_handed_on_to_every_tool_that_needs_them(prepared):
     ]  # fmt: skip
 
 
-def test_wavdetects_sources_are_masked(prepared):
-    layout, _ = prepared
+def test_wavdetects_sources_are_masked(ciao_cluster):
+    layout, _ = ciao_cluster
     kept, grid, _ = read_image(layout.source_mask)
     shapes = read_region_file(layout.sources)
     assert "wavdetect" in layout.sources.read_text()
@@ -126,8 +88,8 @@ def test_wavdetects_sources_are_masked(prepared):
         assert kept[round(float(row)), round(float(column))] == 0
 
 
-def test_tile_regions_cover_the_exposed_field_once(prepared):
-    layout, _ = prepared
+def test_tile_regions_cover_the_exposed_field_once(ciao_cluster):
+    layout, _ = ciao_cluster
     exposure, grid, _ = read_image(layout.observation(90001).exposure)
     tiles = [
         ciao_responses.sky_shapes(read_region_file(path), grid)[0]
@@ -139,24 +101,20 @@ def test_tile_regions_cover_the_exposed_field_once(prepared):
     assert np.mean(inside == 1) > 0.98 and inside.max() <= 1
 
 
-def test_a_second_run_calls_no_tool_and_changes_nothing(prepared):
-    layout, ciao = prepared
+def test_a_second_run_calls_no_tool_and_changes_nothing(ciao_cluster, started):
+    layout, _ = ciao_cluster
     before = {path: path.stat().st_mtime_ns for path in layout.folder.rglob("*.fits")}
-    n_calls = len(ciao.calls())
     assert prep.main([str(layout.ini), "--auto"]) == 0
-    assert len(ciao.calls()) == n_calls
+    assert started.calls() == []
     assert {path: path.stat().st_mtime_ns for path in layout.folder.rglob("*.fits")} == before
 
 
-def test_without_ciao_the_prepared_cluster_goes_on(prepared, monkeypatch):
-    layout, ciao = prepared
-    n_calls = len(ciao.calls())
-    assert prep.main([str(layout.ini), "--toolchain", "builtin", "--auto"]) == 0
-    assert len(ciao.calls()) == n_calls
+def test_without_ciao_the_prepared_cluster_goes_on(ciao_cluster):
+    assert prep.main([str(ciao_cluster[0].ini), "--auto"]) == 0
 
 
-def test_a_few_regions_are_fitted(prepared):
-    layout, _ = prepared
+def test_a_few_regions_are_fitted(ciao_cluster):
+    layout, _ = ciao_cluster
     numbers = read_fit_input(layout.fit_input).regions.number[:3]
     for number in numbers:
         assert fit.main([str(layout.ini), "--region", str(number)]) == 0
@@ -165,8 +123,8 @@ def test_a_few_regions_are_fitted(prepared):
     assert np.all((rows["kT"] > 1.0) & (rows["kT"] < 20.0))
 
 
-def test_specextract_sees_the_cleaned_times_and_all_columns(prepared, tmp_path):
-    layout, _ = prepared
+def test_specextract_sees_the_cleaned_times_and_all_columns(ciao_cluster, tmp_path):
+    layout, _ = ciao_cluster
     observation = layout.observation(90001)
     source = observation.repro / "acisf90001_repro_evt2.fits"
     clean = read_events(observation.clean_events)

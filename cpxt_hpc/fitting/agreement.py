@@ -109,7 +109,8 @@ def disagreement(
     chi_square, dof = 0.0, 0
     sum_kt = sum_norm = sum_kt_kt = sum_kt_norm = sum_norm_norm = 0.0
     for j in range(n):
-        g_kt, g_norm, kt_kt, kt_norm, norm_norm = _score(first, curvature, by_kt, by_norm, start[j], start[j + 1])
+        own = slice(start[j], start[j + 1])
+        g_kt, g_norm, kt_kt, kt_norm, norm_norm = _score(first[own], curvature[own], by_kt[own], by_norm[own])
         explained, rank, kt_steps[j], norm_steps[j] = _newton(g_kt, g_norm, kt_kt, kt_norm, norm_norm)
         chi_square += explained
         dof += rank
@@ -153,11 +154,11 @@ def kt_disagreement(
 
 @compiled(fastmath=REASSOCIATE, part=True)
 def _score(
-    first: np.ndarray, curvature: np.ndarray, by_kt: np.ndarray, by_norm: np.ndarray, begin: int, end: int
+    first: np.ndarray, curvature: np.ndarray, by_kt: np.ndarray, by_norm: np.ndarray
 ) -> tuple[float, float, float, float, float]:
-    """Half the gradient in kT and norm, and half the expected second derivatives, over a range of channels."""
+    """Half the gradient in kT and norm, and half the expected second derivatives, summed over channels."""
     g_kt = g_norm = kt_kt = kt_norm = norm_norm = 0.0
-    for i in range(begin, end):
+    for i in range(len(first)):
         g_kt += first[i] * by_kt[i]
         g_norm += first[i] * by_norm[i]
         weighted = curvature[i] * by_norm[i]

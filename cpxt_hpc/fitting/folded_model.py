@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.optimize import brentq
 
@@ -106,7 +108,7 @@ def gradients_at(
 
 def has_model(row: np.ndarray) -> bool:
     """Whether a row holds a source at all."""
-    return bool(row["norm"] > 0.0 and np.isfinite(row["kT"]))
+    return float(row["norm"]) > 0.0 and math.isfinite(float(row["kT"]))
 
 
 def _best_rates(spectra: RegionSpectra, model: SpectralModel, row: np.ndarray) -> np.ndarray:

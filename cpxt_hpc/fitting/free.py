@@ -48,7 +48,10 @@ class FreeFit(NamedTuple):
         Expected counts of the source.
     interval : int
     place : ndarray of float64, shape (3 + n_norms,)
-        Where the best fit is, as `refit_free` wants it.
+        Where the best fit is, and
+    given : Given
+    kt_nodes : ndarray of float64, shape (n_nodes,)
+        what was fitted, as `refit_free` wants them.
     """
 
     kT: float
@@ -73,6 +76,8 @@ class FreeFit(NamedTuple):
     source: np.ndarray
     interval: int
     place: np.ndarray
+    given: Given
+    kt_nodes: np.ndarray
 
 
 def fit_free(
@@ -168,62 +173,29 @@ def fit_free(
 
 
 def refit_free(
-    fit: FreeFit,
-    statistic_code: int,
-    counts: np.ndarray,
-    background: np.ndarray,
-    blank_counts: np.ndarray,
-    blank_scale: np.ndarray,
-    rates: np.ndarray,
-    exposure: np.ndarray,
-    kt_nodes: np.ndarray,
-    nh_nodes_1e22: np.ndarray,
-    *,
-    abundance: float,
-    nh_1e22: float,
-    free_abundance: bool,
-    free_nh: bool,
-    observation_start: np.ndarray,
-    norms_per_observation: bool = False,
-    abundance_max: float = ABUNDANCE_MAX,
+    fit: FreeFit, counts: np.ndarray, background: np.ndarray, blank_counts: np.ndarray, blank_scale: np.ndarray
 ) -> tuple[float, float]:
     """The minimum nearest to a best fit after a small change of the spectra, of their background for instance.
 
     Parameters
     ----------
     fit : FreeFit
-        Of the spectra before the change.
-    statistic_code, counts, background, blank_counts, blank_scale, rates, exposure, kt_nodes, nh_nodes_1e22
+        Of the spectra before the change; its norm is not 0.
+    counts, background, blank_counts, blank_scale : ndarray of float64, shape (n_channels,)
         The changed spectra, as `fit_free` takes them.
-    abundance, nh_1e22, free_abundance, free_nh, observation_start, norms_per_observation, abundance_max
-        As for `fit_free`.
 
     Returns
     -------
     kT, norm : float
         The norms of the observations are weighted as in `fit`. NaN and 0 where the best norm is 0.
     """
-    if not fit.norm > 0.0:
-        changed = fit_free(
-            statistic_code, counts, background, blank_counts, blank_scale, rates, exposure, kt_nodes, nh_nodes_1e22,
-            abundance=abundance, nh_1e22=nh_1e22, free_abundance=free_abundance, free_nh=free_nh,
-            observation_start=observation_start, norms_per_observation=norms_per_observation,
-            abundance_max=abundance_max, limits=False,
-        )  # fmt: skip
-        return changed.kT, changed.norm
-    rates, nh_nodes = _rows_and_columns(rates, nh_nodes_1e22, nh_1e22, free_nh)
-    spectra = _spectra(statistic_code, (counts, background, blank_counts, blank_scale, exposure))
-    n_channels, n_norms = len(counts), len(fit.share)
-    groups = _groups(observation_start, n_channels) if n_norms > 1 else np.array([0, n_channels], dtype=np.int64)
-    bounds = _bounds(len(kt_nodes), nh_nodes, (free_abundance, free_nh), (abundance, nh_1e22), abundance_max, n_norms)
-    given = Given(
-        spectra, statistic_code, rates, exposure, counts, background, np.arange(n_channels), groups, fit.share,
-        nh_nodes, bounds, 1.0,
-    )  # fmt: skip
-    vectors = np.empty((3, 4, n_channels)) if free_nh else None
+    before = fit.given
+    spectra = _spectra(before.statistic, (counts, background, blank_counts, blank_scale, before.exposure))
+    given = before._replace(everything=spectra, channel=np.arange(len(counts)), counts=counts, background=background)
+    vectors = np.empty((3, 4, len(counts))) if given.bounds[FREE, NH] > 0.0 else None
     place = refit(spectra, given, fit.interval, fit.place, vectors)
     norm = float(place[NORM])
-    return _temperature(kt_nodes, place[KT]) if norm > 0.0 else np.nan, norm
+    return _temperature(fit.kt_nodes, place[KT]) if norm > 0.0 else np.nan, norm
 
 
 def _rows_and_columns(rates, nh_nodes, nh_1e22, free_nh):
@@ -298,5 +270,5 @@ def _outcome(given, kt_nodes, free, k, place, limits, found, source, statistic):
     return FreeFit(
         *temperatures, norm, *limits[NORM], metals, *limits[ABUNDANCE], nh, *limits[NH], statistic,
         *(tuple(found[i]) for i in (KT, NORM, ABUNDANCE, NH)),
-        _group_norms(given.share, place), given.share, source, k, place,
+        _group_norms(given.share, place), given.share, source, k, place, given, kt_nodes,
     )  # fmt: skip

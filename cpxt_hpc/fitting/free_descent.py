@@ -20,6 +20,8 @@ CHECKED = 0.03
 """Squared decrement from which on it is checked that a step leads down."""
 SHORTEST = 1e-8
 """Part of a step that is taken unchecked."""
+HOPELESS = 3.0
+"""So many times what the step promises must lead below a level, else the search for a point below it is given up."""
 SETTLED = 1e-2
 """Squared decrement of the other parameters below which the target moves with them."""
 BRACKETING = 1e-6
@@ -58,13 +60,14 @@ def follow(
     roams : bool
         The temperature may pass into other intervals.
     direction : int
-        0: the target is held. 1 or -1: it moves this way; the start must be below the level.
+        0: the target is held, and a minimum above the level is left unfinished. 1 or -1: it moves this way; the start
+        must be below the level.
     end : float
         Where the range of the target ends in this direction; infinite where it does not.
     end_is_above : bool
         The profile is known to be above the level there.
     level : tuple of float
-        The minimum of the statistic, and the rise above it that is looked for.
+        The minimum of the statistic, infinite for a minimum alone, and the rise above it that is looked for.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def follow(
     origin_k, length, before, gain = k, 1.0, np.inf, 0.0
     inner = place[target]
     outer, known = end, end_is_above
-    looked = False
+    looked, seeks = False, direction == 0 and best < np.inf
     here = np.inf
     for _ in range(MAX_STEPS):
         total = evaluate(problem, k, place)
@@ -95,8 +98,10 @@ def follow(
                 continue
         decrement, slope, curvature = newton_step(problem.box, k, place, target)
         settled = decrement <= (CONVERGED if direction == 0 else SETTLED)
-        if before == np.inf and (settled or decrement > CHECKED):
+        if before == np.inf and (settled or decrement > CHECKED or seeks):
             here = statistic_here(problem, total)
+        if seeks and decrement < 1.0 and here - HOPELESS * decrement > best + rise_wanted:
+            return k, here, True
         before = np.inf
         distance, last = 0.0, False
         length = 1.0

@@ -117,7 +117,7 @@ def refit(spectra: Spectra, given: Given, k: int, place: np.ndarray, vectors: np
     """The minimum downhill from a point of an interval."""
     problem = _problem(spectra, given, vectors)
     best = place.copy()
-    follow(problem, k, best, np.int64(-1), k >= 0, np.int64(0), 0.0, k < 0, (0.0, 1.0))
+    follow(problem, k, best, np.int64(-1), k >= 0, np.int64(0), 0.0, k < 0, (np.inf, 1.0))
     return best
 
 

@@ -56,16 +56,15 @@ def evaluate(problem: Problem, k: int, place: np.ndarray) -> float:
     total = 0.0
     for g in range(len(problem.box.share)):
         norm = group_norm(problem.box, place, g)
-        t = corner_totals[0, g]
-        _set_model(problem.model, problem.start[g], problem.start[g + 1], norm, u, metals, a, b, c, d)
+        t, own = corner_totals[0, g], slice(problem.start[g], problem.start[g + 1])
+        _set_model(problem.model[own], norm, u, metals, a[own], b[own], c[own], d[own])
         total += norm * _mixed(t[0], t[1], t[2], t[3], u, metals)[0]
     weigh_model(problem.spectra, problem.model)
     pull, weight = problem.spectra.pull, problem.spectra.weight
     for g in range(len(problem.box.share)):
         norm = group_norm(problem.box, place, g)
-        begin, end = problem.start[g], problem.start[g + 1]
-        pulled, weighted = _mixture_sums(pull, weight, begin, end, u, metals, a, b, c, d)
-        t = corner_totals[0, g]
+        t, own = corner_totals[0, g], slice(problem.start[g], problem.start[g + 1])
+        pulled, weighted = _mixture_sums(pull[own], weight[own], u, metals, a[own], b[own], c[own], d[own])
         shape, by_u, by_metals, by_both = _mixed(t[0], t[1], t[2], t[3], u, metals)
         slope_u, slope_metals = 2.0 * (by_u - pulled[1]), 2.0 * (by_metals - pulled[2])
         slope[KT] += norm * slope_u
@@ -76,7 +75,7 @@ def evaluate(problem: Problem, k: int, place: np.ndarray) -> float:
         expected[ABUNDANCE, ABUNDANCE] += square * weighted[5]
         bend[KT, ABUNDANCE] += twice * (by_both - pulled[3])
         own_slope = 2.0 * (shape - pulled[0])
-        own, mixed_u, mixed_metals = 2.0 * weighted[0], twice * weighted[1], twice * weighted[2]
+        own_norm, mixed_u, mixed_metals = 2.0 * weighted[0], twice * weighted[1], twice * weighted[2]
         slope_h, mixed_h = add_column(problem, g, u, metals, norm)
         for i in range(NORM, len(place)):
             lever = _lever(problem, g, i)
@@ -89,7 +88,7 @@ def evaluate(problem: Problem, k: int, place: np.ndarray) -> float:
                 bend[ABUNDANCE, i] += lever * slope_metals
                 bend[NH, i] += lever * slope_h
                 for j in range(i, len(place)):
-                    expected[i, j] += lever * _lever(problem, g, j) * own
+                    expected[i, j] += lever * _lever(problem, g, j) * own_norm
     for i in range(len(place)):
         for j in range(i):
             expected[i, j], bend[i, j] = expected[j, i], bend[j, i]
@@ -119,19 +118,19 @@ def _mixed(a, b, c, d, u, metals):
 
 
 @compiled(fastmath=REASSOCIATE, part=True)
-def _set_model(model, begin, end, norm, u, metals, a, b, c, d):
+def _set_model(model, norm, u, metals, a, b, c, d):
     part_a, part_b = norm * (1.0 - u) * (1.0 - metals), norm * (1.0 - u) * metals
     part_c, part_d = norm * u * (1.0 - metals), norm * u * metals
-    for i in range(begin, end):
+    for i in range(len(model)):
         model[i] = part_a * a[i] + part_b * b[i] + part_c * c[i] + part_d * d[i]
 
 
 @compiled(fastmath=REASSOCIATE, part=True)
-def _mixture_sums(pull, weight, begin, end, u, metals, a, b, c, d):
+def _mixture_sums(pull, weight, u, metals, a, b, c, d):
     """Sums over channels of the pull times the mixture and its derivatives, and of the weight times their products."""
     pull_f = pull_u = pull_z = pull_uz = 0.0
     ff = fu = fz = uu = uz = zz = 0.0
-    for i in range(begin, end):
+    for i in range(len(pull)):
         metals_low, metals_high = b[i] - a[i], d[i] - c[i]
         low = a[i] + metals * metals_low
         by_u = c[i] + metals * metals_high - low
@@ -219,10 +218,10 @@ def _accumulate(target, weight, row, is_first):
 @compiled(part=True)
 def _add_column(problem, g, u, metals, norm):
     spectra, vectors = problem.spectra, problem.vectors
+    own = slice(problem.start[g], problem.start[g + 1])
     pulled, weighted = _column_sums(
-        spectra.pull, spectra.weight, problem.start[g], problem.start[g + 1], u, metals,
-        vectors[0], vectors[1], vectors[2],
-    )  # fmt: skip
+        spectra.pull[own], spectra.weight[own], u, metals, vectors[0, :, own], vectors[1, :, own], vectors[2, :, own]
+    )
     t, s = problem.corner_totals[1, g], problem.corner_totals[2, g]
     by_h, by_uh, by_zh, _ = _mixed(t[0], t[1], t[2], t[3], u, metals)
     by_hh = _mixed(s[0], s[1], s[2], s[3], u, metals)[0]
@@ -239,11 +238,11 @@ def _add_column(problem, g, u, metals, norm):
 
 
 @compiled(fastmath=REASSOCIATE, part=True)
-def _column_sums(pull, weight, begin, end, u, metals, plain, first, second):
+def _column_sums(pull, weight, u, metals, plain, first, second):
     """As `_mixture_sums`, for the derivatives in the hydrogen column."""
     pull_h = pull_uh = pull_zh = pull_hh = 0.0
     fh = uh = zh = hh = 0.0
-    for i in range(begin, end):
+    for i in range(len(pull)):
         f, by_u, by_z, _ = _mixed(plain[0, i], plain[1, i], plain[2, i], plain[3, i], u, metals)
         by_h, by_uh, by_zh, _ = _mixed(first[0, i], first[1, i], first[2, i], first[3, i], u, metals)
         by_hh = _mixed(second[0, i], second[1, i], second[2, i], second[3, i], u, metals)[0]

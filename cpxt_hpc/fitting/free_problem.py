@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cpxt_hpc.fitting.statistics import CSTAT, WSTAT, Spectra, dot
+from cpxt_hpc.fitting.vectors import take
 from cpxt_hpc.science.compiled import compiled
 
 KT, ABUNDANCE, NH, NORM = 0, 1, 2, 3
@@ -73,7 +74,7 @@ class Problem(NamedTuple):
     all_start, start : ndarray of int64, shape (n_groups + 1,)
         First of each group's channels, and the end: among all channels, and among those that matter.
     rows : ndarray of float64, shape (n_rows, n)
-        The rates in the channels that matter, where `row_rates` has filled them in.
+        The rates in the channels that matter, where `row_rates` has filled them in; unused where all of them do.
     totals : ndarray of float64, shape (n_groups, n_rows)
         What the terms of the statistic that are linear in the model sum up to over all channels of a group; likewise.
     present : ndarray of bool, shape (n_rows,)
@@ -165,12 +166,12 @@ def new_problem(
 @compiled(part=True)
 def row_rates(problem: Problem, row: int) -> np.ndarray:
     """The rates of a folded node in the channels that matter; its totals are filled in, too."""
-    kept = problem.rows[row]
+    rates, channel = problem.rates[row], problem.channel
+    kept = rates if len(channel) == len(rates) else problem.rows[row]
     if not problem.present[row]:
         problem.present[row] = True
-        rates, channel = problem.rates[row], problem.channel
-        for i in range(len(channel)):
-            kept[i] = rates[channel[i]]
+        if len(channel) < len(rates):
+            take(rates, channel, kept)
         if is_poisson(problem.statistic):
             for g in range(len(problem.start) - 1):
                 begin, end = problem.all_start[g], problem.all_start[g + 1]

@@ -28,15 +28,13 @@ def fill_free(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, set
     model : SpectralModel
     settings : FitSettings
     """
-    frozen = {
-        "abundance": model.abundance,
-        "nh_1e22": model.nh_1e22,
-        "free_abundance": settings.free_abundance,
-        "free_nh": settings.free_nh,
-        "observation_start": np.array([spectra.start[part.position] for part in spectra.parts], dtype=np.int64),
-        "norms_per_observation": settings.norms_per_observation,
-    }
-    fit = fit_free(*_arguments(spectra, model, settings, 1.0), **frozen, delta_statistic=settings.delta_statistic)
+    fit = fit_free(
+        STATISTICS[settings.statistic], *_counts(spectra, 1.0), spectra.rates, spectra.exposure,
+        model.kt_nodes_kev, model.nh_nodes_1e22, abundance=model.abundance, nh_1e22=model.nh_1e22,
+        free_abundance=settings.free_abundance, free_nh=settings.free_nh,
+        observation_start=np.array([spectra.start[part.position] for part in spectra.parts], dtype=np.int64),
+        norms_per_observation=settings.norms_per_observation, delta_statistic=settings.delta_statistic,
+    )  # fmt: skip
     for name in ALWAYS:
         row[name] = getattr(fit, name)
     row["stat"] = fit.statistic
@@ -60,17 +58,15 @@ def fill_free(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, set
         ends = (float(model.kt_nodes_kev[0]), float(model.kt_nodes_kev[-1]))
         fill_background_range(
             row, ends, level_error(spectra, settings),
-            lambda factor: refit_free(fit, *_arguments(spectra, model, settings, factor), **frozen),
+            lambda factor: refit_free(fit, *_counts(spectra, factor)),
         )  # fmt: skip
 
 
-def _arguments(spectra: RegionSpectra, model: SpectralModel, settings: FitSettings, factor: float) -> tuple:
-    """What the engine takes first, with the background times a factor."""
-    counts = spectra.counts
-    blank_counts, blank_scale = (
-        each if len(each) else np.zeros(len(counts)) for each in (spectra.blank_counts, spectra.blank_scale)
-    )
-    return (
-        STATISTICS[settings.statistic], counts, factor * spectra.background, blank_counts, factor * blank_scale,
-        spectra.rates, spectra.exposure, model.kt_nodes_kev, model.nh_nodes_1e22,
-    )  # fmt: skip
+def _counts(spectra: RegionSpectra, factor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Counts, background, blank-sky counts and their scale, with the background times a factor."""
+    counts, blank_counts, blank_scale = spectra.counts, spectra.blank_counts, spectra.blank_scale
+    if not len(blank_counts):
+        blank_counts = blank_scale = np.zeros(len(counts))
+    if factor == 1.0:
+        return counts, spectra.background, blank_counts, blank_scale
+    return counts, factor * spectra.background, blank_counts, factor * blank_scale

@@ -134,7 +134,7 @@ def visit_all(problem: Problem, nodes: np.ndarray, start: np.ndarray) -> None:
         place[KT] = k
         interval = min(k, problem.box.n_nodes - 2)
         _, nodes[k, VALUE], _ = follow(
-            problem, interval, place, np.int64(KT), k < 0, np.int64(0), 0.0, k < 0, (best, 1.0)
+            problem, interval, place, np.int64(KT), k < 0, np.int64(0), 0.0, k < 0, (np.inf, 1.0)
         )
         for below in range(2):
             interval = k - below
@@ -185,7 +185,7 @@ def settle_intervals(problem: Problem, nodes: np.ndarray, intervals: np.ndarray,
             for j in range(size):
                 place[j] = (1.0 - u) * nodes[k, j] + u * nodes[k + 1, j]
             place[KT] = k + u
-            value = follow(problem, k, place, np.int64(-1), k < 0, np.int64(0), 0.0, k < 0, (0.0, 1.0))[1]
+            value = follow(problem, k, place, np.int64(-1), k < 0, np.int64(0), 0.0, k < 0, (np.inf, 1.0))[1]
             if value < intervals[k, VALUE]:
                 _copy(intervals[k, :size], place)
                 intervals[k, VALUE] = value

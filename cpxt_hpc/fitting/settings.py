@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cached_property
 import math
+from functools import cached_property
 
 MIN_EXPOSURE_FRACTION = 0.09
 """ClusterPyXT leaves an observation out that exposes less of a region than this."""

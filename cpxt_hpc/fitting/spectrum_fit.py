@@ -85,6 +85,7 @@ def _fill_and_assess(
     # What only some settings need, and compiles engines of its own.
     from cpxt_hpc.fitting.assessment import assess
     from cpxt_hpc.fitting.folded_model import expected_source, gradients_at, has_model
+    from cpxt_hpc.fitting.model_gradients import source_and_gradients_with_abundance
 
     if other_engine is not None:
         other_engine(row, spectra, model)
@@ -95,9 +96,16 @@ def _fill_and_assess(
     else:
         fill_kt_norm(row, spectra, model, settings)
     if row["status"] < FIRST_STATUS_WITHOUT_VALUES and has_model(row):
-        source = expected_source(spectra, model, settings, row)
-        gradients = gradients_at(spectra, model, settings, row, source)
         own_norms = settings.norms_per_observation
+        if settings.free_abundance and not settings.free_nh and not own_norms:
+            found = source_and_gradients_with_abundance(
+                spectra.rates[0], spectra.exposure, model.kt_nodes_kev, *map(float, (row["kT"], row["norm"])),
+                float(row["abundance"]),
+            )  # fmt: skip
+            source, gradients = found[0], found[1:]
+        else:
+            source = expected_source(spectra, model, settings, row)
+            gradients = gradients_at(spectra, model, settings, row, source)
         assess(row, settings.statistic, spectra, background, source, gradients, own_norms=own_norms)
 
 

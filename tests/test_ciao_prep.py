@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from ciao_observatory import OBSIDS, stand_in_is_here
+from ciao_observatory import OBSIDS, new_cluster, stand_in_is_here
 
 from cpxt_hpc.cli import fit, prep
 from cpxt_hpc.io.checkpoint import read_results
 from cpxt_hpc.io.events import read_events
 from cpxt_hpc.io.fit_input import read_fit_input
 from cpxt_hpc.io.images import read_image
+from cpxt_hpc.io.ini import read_config
 from cpxt_hpc.io.region_files import read_region_file
 from cpxt_hpc.toolchain import ciao_responses
+from cpxt_hpc.toolchain.choice import choose_toolchain
 
 pytestmark = stand_in_is_here()
 
@@ -140,3 +142,61 @@ def test_specextract_sees_the_cleaned_times_and_all_columns(ciao_cluster, tmp_pa
         assert np.allclose(again.good_times[ccd], intervals)
     # Every event that stage 2 kept is there; beside them only those of point sources and outside 0.05-12.1 keV.
     assert set(clean["time"]) <= set(again["time"])
+
+
+def test_a_single_observation_in_a_folder_with_blanks(tmp_path, started):
+    layout = new_cluster(tmp_path / "My clusters, new [1]", OBSIDS[:1])
+    assert prep.main([str(layout.ini), "--stage", "1", "--quiet"]) == 0
+    found = choose_toolchain(read_config(layout.ini)).find_sources(layout, OBSIDS[:1])
+    tools = [call["tool"] for call in started.calls()]
+    assert tools == ["download_chandra_obsid", "chandra_repro", "blanksky", "fluximage", "mkpsfmap", "wavdetect"]
+    assert len(found.shapes) == 2
+    for call in started.calls()[1:]:
+        assert not set(call["cwd"]) & set(" ,[]")
+    # Files of the archive stay as they were: chandra_repro unpacks what it is given.
+    names = {path.name for path in layout.observation(90001).primary.iterdir()}
+    assert "pcadf90001_000N001_asol1.fits" in names
+
+
+def test_another_way_of_reprocessing_remakes_what_was_ours(ciao_copy, started):
+    layout = ciao_copy()
+    text = layout.ini.read_text()
+    layout.ini.write_text(text.replace("vfaint_cleaning = no", "vfaint_cleaning = yes"))
+    assert layout.ini.read_text() != text
+    choose_toolchain(read_config(layout.ini), processes=2).make_events(layout, OBSIDS, blank_sky=True)
+    assert [call["params"]["check_vf_pha"] for call in started.calls("chandra_repro")] == [True, True]
+
+
+def test_files_of_the_user_are_neither_made_nor_replaced(ciao_copy, started):
+    layout = ciao_copy()
+    first, second = (layout.observation(obsid) for obsid in OBSIDS)
+    for name in ("response.json", "blanksky.json"):
+        (first.tool_records / name).unlink()
+    with open(second.repro / "blanksky_90002.fits", "ab") as stream:
+        stream.write(bytes(2880))
+    before = {path: path.stat().st_mtime_ns for path in layout.folder.rglob("*.[afr][irm][tf]*")}
+    toolchain = choose_toolchain(read_config(layout.ini))
+    toolchain.make_events(layout, OBSIDS, blank_sky=True)
+    toolchain.make_responses(layout, OBSIDS)
+    assert started.calls() == []
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_response_region_that_a_person_draws_is_used(ciao_copy, started):
+    layout = ciao_copy()
+    region = layout.observation(90001).arf_region
+    assert "made by cpxt-prep" in region.read_text()
+    region.write_text('fk5\nbox(194.95,27.98,100",60",30)\n-circle(194.95,27.98,5")\n')
+    choose_toolchain(read_config(layout.ini)).make_responses(layout, OBSIDS)
+    (call,) = started.calls("specextract")
+    assert call["params"]["infile"] == "clean.fits[sky=region(region.reg)]"
+    assert region.read_text().startswith("fk5\nbox(")
+
+
+def test_a_moved_cluster_needs_no_tool_again(ciao_copy, started):
+    layout = ciao_copy()
+    for path in layout.folder.rglob("*"):
+        if path.is_file():
+            path.touch()  # as cp -r leaves it
+    assert prep.main([str(layout.ini), "--auto", "--quiet"]) == 0
+    assert started.calls() == []

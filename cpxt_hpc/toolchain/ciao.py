@@ -91,11 +91,11 @@ class CiaoToolchain(BuiltinToolchain):
         """ARF and RMF of every observation, and the ARFs of its tiles; errors as of `make_events`."""
         steps: list[Step] = []
         for observation in map(layout.observation, obsids):
-            if not observation.clean_events.is_file():
-                raise MissingInput(f"{observation.clean_events} is not there: responses need it. Run stage 2 first.")
             remove_old_working_folders(observation.tool_records)
             if self._responses_are_the_users(observation) or self._must_borrow(layout, obsids, observation):
                 continue
+            if not observation.clean_events.is_file():
+                raise MissingInput(f"{observation.clean_events} is not there: responses need it. Run stage 2 first.")
             ciao_responses.make_response_region(layout, observation)
             whole, tiles = ciao_responses.response_steps(
                 layout, observation, self.locate_events(observation), tiles=self.tiles

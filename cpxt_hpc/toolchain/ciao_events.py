@@ -16,10 +16,7 @@ from cpxt_hpc.science.detector import used_ccds
 from cpxt_hpc.toolchain.ciao_inputs import find_support_files
 from cpxt_hpc.toolchain.ciao_process import ToolCall, failure_message, run_call
 from cpxt_hpc.toolchain.ciao_products import Product
-from cpxt_hpc.toolchain.ciao_steps import Limits, Step, check_blocks, linked, the_one
-
-_READING = threading.Lock()
-"""One observation's events in memory at a time, however many calls run."""
+from cpxt_hpc.toolchain.ciao_steps import ONE_IN_MEMORY, Limits, Step, check_blocks, linked, the_one
 
 
 def download_observations(layout: ClusterLayout, obsids: Sequence[int], limits: Limits) -> None:
@@ -103,7 +100,7 @@ def reprocessing(observation: ObservationLayout, *, vfaint_cleaning: bool) -> St
     def collect(folder: Path) -> Mapping[Path, Path]:
         out = folder / "out"
         events = the_one(out, "*_repro_evt2.fits", "level-2 event file")
-        with _READING:
+        with ONE_IN_MEMORY:
             read_events(events, obsid=observation.obsid)
         check_blocks(the_one(out, "*_repro_bpix1.fits", "bad-pixel file"), "bad-pixel file", "BADPIX")
         aspect = sorted(out.glob("pcadf*_repro_asol1.fits")) or sorted(out.glob("pcadf*_asol1.fits"))
@@ -132,7 +129,7 @@ def blank_sky(observation: ObservationLayout, events: Path) -> Step:
     aspect: list[str] = []
 
     def inputs(folder: Path) -> Mapping[str, Path]:
-        with _READING:
+        with ONE_IN_MEMORY:
             ccds.extend(used_ccds(read_events(events, obsid=observation.obsid)))
         solutions = find_support_files(observation, events).aspect
         aspect.extend(path.name for path in solutions)
@@ -149,7 +146,7 @@ def blank_sky(observation: ObservationLayout, events: Path) -> Step:
 
     def collect(folder: Path) -> Mapping[Path, Path]:
         made = the_one(folder, "blanksky.fits", "blank-sky file")
-        with _READING:
+        with ONE_IN_MEMORY:
             found = read_events(made, obsid=observation.obsid, blank_sky=True).ccds
         with open_fits(made, "blank-sky file") as hdus:
             scales = {ccd: hdus["EVENTS"].header.get(f"BKGSCAL{ccd}") for ccd in found}

@@ -8,7 +8,6 @@ needed by any tool that is called.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import tempfile
@@ -120,16 +119,14 @@ def _missing(
 
 
 @contextlib.contextmanager
-def working_folder(beside: Path, inputs: Mapping[str, Path]) -> Iterator[Path]:
-    """Make an empty folder with links to the inputs of a call; it and all in it is gone afterwards.
+def working_folder(beside: Path) -> Iterator[Path]:
+    """Make an empty folder for a call; it and all in it is gone afterwards.
 
     Parameters
     ----------
     beside : Path
         Where it is made, on the disk on which the results will lie; in the folder for temporary files where this
         path holds blanks or other signs that CIAO's parameters have a meaning for.
-    inputs : mapping of str to Path
-        Name of each link, and the file or folder that it stands for.
 
     Raises
     ------
@@ -145,13 +142,17 @@ def working_folder(beside: Path, inputs: Mapping[str, Path]) -> Iterator[Path]:
             f"{beside}: no working folder can be made ({error.strerror}). Get write permission, or make room."
         ) from error
     try:
-        for name, path in inputs.items():
-            link = folder / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(os.path.abspath(path))
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def link_inputs(folder: Path, inputs: Mapping[str, Path]) -> None:
+    """Link files or folders into a working folder under the names by which a call knows them."""
+    for name, path in inputs.items():
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.absolute())
 
 
 def remove_old_working_folders(beside: Path) -> None:

@@ -52,7 +52,7 @@ def must_be_made(product: Product) -> bool:
     """
     there = [path for path in product.outputs if _as_found(path) is not None]
     record = _read(product.record)
-    if not there:
+    if not there or (record is not None and "unfinished" in record):
         return True
     if record is None or not _is_ours(product, record, there):
         return False
@@ -61,6 +61,11 @@ def must_be_made(product: Product) -> bool:
     known = record["inputs"]
     present = {path.name: path for path in product.inputs}
     return known.keys() != present.keys() or any(not _is_same(present[name], known[name]) for name in known)
+
+
+def note_unfinished(product: Product) -> None:
+    """Record that files of ours are about to come into place: until `note_made`, they do not count."""
+    atomic.write_text(product.record, json.dumps({"format": FORMAT, "unfinished": True}) + "\n")
 
 
 def note_made(product: Product) -> None:
@@ -133,8 +138,8 @@ def _read(path: Path) -> dict | None:
     """A record; None where there is none that can be used."""
     try:
         record = json.loads(path.read_bytes())
-        usable = record["format"] == FORMAT and all(
-            isinstance(record[key], dict) for key in ("settings", "inputs", "outputs")
+        usable = record["format"] == FORMAT and (
+            "unfinished" in record or all(isinstance(record[key], dict) for key in ("settings", "inputs", "outputs"))
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -20,6 +20,7 @@ from cpxt_hpc.io.region_files import read_region_file, sky_shapes
 from cpxt_hpc.layout import ClusterLayout, ObservationLayout
 from cpxt_hpc.science.autoregions import cluster_peak
 from cpxt_hpc.science.chip_tiles import chip_tiles
+from cpxt_hpc.science.detector import with_ccds
 from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.exposure import fit_chip_geometry
 from cpxt_hpc.science.grid import SKY_PIXEL_ARCSEC
@@ -28,7 +29,7 @@ from cpxt_hpc.science.masks import Shape
 from cpxt_hpc.toolchain.ciao_inputs import SupportFiles, find_support_files
 from cpxt_hpc.toolchain.ciao_products import Product
 from cpxt_hpc.toolchain.ciao_regions import moved_shape, plane_change, write_ciao_region
-from cpxt_hpc.toolchain.ciao_steps import Step, linked, the_one
+from cpxt_hpc.toolchain.ciao_steps import ONE_IN_MEMORY, Step, linked, the_one
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +92,8 @@ class _Extraction:
         Final name, and name in the working folder.
     drawn : Path or None
         Region file that the area comes from, where a person may change it.
-    selection : str
-        Filter of the events beside the region.
+    ccd : int or None
+        The only CCD that the area lies on; None for all in use.
     shapes : callable
         The area, sky pixels of the common tangent plane.
     sky_region : str
@@ -103,7 +104,7 @@ class _Extraction:
     title: str
     outputs: dict[Path, str]
     drawn: Path | None
-    selection: str
+    ccd: int | None
     shapes: Callable[[], list[Shape]]
     sky_region: str = ""
 
@@ -126,10 +127,10 @@ def response_steps(
     whole = _Extraction(
         "response", f"ObsID {obsid}: specextract",
         {repro / f"{obsid}.rmf": "made.rmf", repro / f"{obsid}.arf": "made.arf"},
-        observation.arf_region, "", lambda: sky_shapes(read_region_file(observation.arf_region), grid),
+        observation.arf_region, None, lambda: sky_shapes(read_region_file(observation.arf_region), grid),
     )  # fmt: skip
     # The events themselves are not kept in memory until the calls run.
-    frame = dataclasses.replace(cleaned, columns={})
+    frame = cleaned.select(np.zeros(len(cleaned), dtype=bool))
     parts = [_step(each, observation, events, frame) for each in _tiles(observation, cleaned)] if tiles else []
     return _step(whole, observation, events, frame), parts
 
@@ -141,7 +142,11 @@ def _tiles(observation: ObservationLayout, cleaned: EventList) -> Iterator[_Extr
     soft = cleaned.in_energy(*WEIGHTS_BAND_EV)
     for ccd in cleaned.ccds:
         own = cleaned["ccd_id"] == ccd
-        geometry, _ = fit_chip_geometry(*(cleaned[name][own] for name in ("x", "y", "chipx", "chipy")))
+        try:
+            geometry, _ = fit_chip_geometry(*(cleaned[name][own] for name in ("x", "y", "chipx", "chipy")))
+        except DataError as error:
+            logger.warning("ObsID %d, CCD %d: no tiles of its own: %s", cleaned.obsid, ccd, error)
+            continue
         for tile in chip_tiles(geometry, cleaned["chipx"][own & soft], cleaned["chipy"][own & soft]):
             if tile.n_events < FEWEST_EVENTS:
                 continue
@@ -150,11 +155,14 @@ def _tiles(observation: ObservationLayout, cleaned: EventList) -> Iterator[_Extr
             yield _Extraction(
                 f"tile_{name}", f"ObsID {cleaned.obsid}: specextract for tile {name}",
                 {folder / f"{name}.reg": "tile.reg", folder / f"{name}.arf": "made.arf"},
-                None, f"[ccd_id={ccd}]", lambda shape=shape: [shape], _tile_region(tile.corners, cleaned),
+                None, ccd, lambda shape=shape: [shape], _tile_region(tile.corners, cleaned),
             )  # fmt: skip
 
 
 def _step(wanted: _Extraction, observation: ObservationLayout, events: Path, cleaned: EventList) -> Step:
+    if wanted.ccd is not None:
+        # The copy that specextract reads holds no other CCD: with dozens of tiles its size counts.
+        cleaned = with_ccds(cleaned, (wanted.ccd,))
     product = Product(
         observation.tool_records / f"{wanted.name}.json",
         tuple(wanted.outputs),
@@ -166,7 +174,8 @@ def _step(wanted: _Extraction, observation: ObservationLayout, events: Path, cle
     def inputs(work: Path) -> Mapping[str, Path]:
         support = find_support_files(observation, events)
         found.append(support)
-        write_cleaned_copy(work / "clean.fits", events, cleaned)
+        with ONE_IN_MEMORY:
+            write_cleaned_copy(work / "clean.fits", events, cleaned)
         with open_fits(work / "clean.fits", "event file") as hdus:
             move = plane_change(cleaned.ra_deg, cleaned.dec_deg, *sky_coordinates(hdus["EVENTS"], events))
         shapes = [moved_shape(shape, move) for shape in wanted.shapes()]
@@ -181,7 +190,7 @@ def _step(wanted: _Extraction, observation: ObservationLayout, events: Path, cle
 
     def arguments(work: Path) -> dict[str, object]:
         return {
-            "infile": f"clean.fits{wanted.selection}[sky=region(region.reg)]",
+            "infile": f"clean.fits{'' if wanted.ccd is None else f'[ccd_id={wanted.ccd}]'}[sky=region(region.reg)]",
             "outroot": "made",
             "asp": ",".join(path.name for path in found[-1].aspect),
             "mskfile": linked(found[-1].mask, "msk1"),

@@ -149,7 +149,7 @@ def _detected(work: Path, final: Path) -> Mapping[Path, Path]:
         n_rows = len(hdus["SRCLIST"].data)
     regions = the_one(work, "sources.reg", "region file")
     n_shapes = len(read_region_file(regions))
-    if n_shapes != n_rows:
+    if n_shapes < n_rows:
         raise DataError(f"sources.reg: has {n_shapes} shapes, but sources.fits {n_rows} sources")
     return {final: regions}
 

@@ -11,11 +11,14 @@ from pathlib import Path
 
 from cpxt_hpc.errors import DataError, MissingInput, ToolError
 from cpxt_hpc.io.fits_files import open_fits
-from cpxt_hpc.toolchain.ciao_inputs import working_folder
+from cpxt_hpc.toolchain.ciao_inputs import link_inputs, working_folder
 from cpxt_hpc.toolchain.ciao_process import ToolCall, failure_message, run_all, run_call
-from cpxt_hpc.toolchain.ciao_products import Product, install, note_made
+from cpxt_hpc.toolchain.ciao_products import Product, install, note_made, note_unfinished
 
 logger = logging.getLogger(__name__)
+
+ONE_IN_MEMORY = threading.Lock()
+"""Held while a step has an event file in memory: one observation's at a time, however many calls run."""
 
 Job = Callable[[threading.Event], None]
 
@@ -71,11 +74,8 @@ def job_of(step: Step, limits: Limits) -> Job:
     def job(stop: threading.Event) -> None:
         started = time.monotonic()
         record = step.product.record
-        with working_folder(record.parent, {}) as folder:
-            for name, path in step.inputs(folder).items():
-                link = folder / name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(path.absolute())
+        with working_folder(record.parent) as folder:
+            link_inputs(folder, step.inputs(folder))
             call = ToolCall(step.name, step.arguments(folder), step.title, record.with_suffix(".log"))
             logger.info("%s (CIAO); its log: %s", step.title, call.log)
             run_call(call, folder, limits.time_limit_s, stop)
@@ -86,8 +86,7 @@ def job_of(step: Step, limits: Limits) -> Job:
                 raise ToolError(
                     failure_message(call, f"ended as if all were well, but what it left cannot be used: {reason}")
                 ) from error
-            # Until the record is written anew, what comes into place counts as unfinished.
-            record.unlink(missing_ok=True)
+            note_unfinished(step.product)
             install(outputs)
         note_made(dataclasses.replace(step.product, outputs=tuple(outputs)))
         logger.info("%s: done in %.0f s", step.title, time.monotonic() - started)

@@ -43,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--num_cpus", "--num-cpus", type=int, metavar="N", help="local processes; default: those allowed"
     )
+    parser.add_argument(
+        "--no-ds9", action="store_false", dest="open_images",
+        help="do not open DS9 where a person must draw ($CPXT_NO_DS9 does the same; never opened in a batch job)",
+    )  # fmt: skip
     add_logging_options(parser)
     return parser
 
@@ -62,7 +66,7 @@ def _prepare(argv: Sequence[str]) -> None:
     layout = ClusterLayout(config.path.parent, config.name, config.fit.label)
     processes = options.num_cpus or len(os.sched_getaffinity(0))
     toolchain = choose_toolchain(config, named=options.toolchain, processes=processes)
-    context = StageContext(config, layout, processes, toolchain)
+    context = StageContext(config, layout, processes, toolchain, options.open_images)
 
     from cpxt_hpc.stages.driver import preprocessing_stages, run_stages
 

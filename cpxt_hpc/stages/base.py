@@ -24,12 +24,15 @@ class StageContext:
         Local processes that a stage may use.
     toolchain : Toolchain
         Brings what needs calibration data or tools.
+    open_images : bool
+        Open DS9 where a person must draw.
     """
 
     config: ClusterConfig
     layout: ClusterLayout
     num_cpus: int = 1
     toolchain: Toolchain = dataclasses.field(default_factory=BuiltinToolchain)
+    open_images: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

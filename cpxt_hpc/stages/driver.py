@@ -20,6 +20,7 @@ from cpxt_hpc.io import atomic
 from cpxt_hpc.io.ini import require, set_last_step_completed
 from cpxt_hpc.io.ini_values import settings_of, value_text
 from cpxt_hpc.stages.base import RegionRequest, Stage, StageContext
+from cpxt_hpc.stages.drawing import ask_to_draw
 from cpxt_hpc.stages.state import State
 
 logger = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ def _region_files(stage: Stage, context: StageContext, state: State, *, auto: bo
         else:
             found.append(path)
     if missing:
-        raise ActionNeeded(_drawing_instructions(stage, missing, context))
+        raise ActionNeeded(ask_to_draw(stage_title(stage), missing, context))
     return found
 
 
@@ -181,22 +182,6 @@ def _make_region_file(request: RegionRequest, context: StageContext, state: Stat
         raise ToolError(f"{request.target(context)} was not made. This is a fault of the program: report it.")
     state.note_made_region(path, request.image(context))
     return path
-
-
-def _drawing_instructions(stage: Stage, missing: Sequence[RegionRequest], context: StageContext) -> str:
-    lines = [f"{stage_title(stage)} waits for region files that a person draws."]
-    for request in missing:
-        image, target = request.image(context), request.target(context)
-        lines += [
-            f"  draw:    {request.what}",
-            f"  on:      {image}",
-            f"  with:    ds9 {shlex.quote(str(image))} -scale log -cmap b -regions format ciao "
-            "-regions system physical",
-            f"  save as: {target}",
-        ]
-    command = f"cpxt-prep {shlex.quote(str(context.config.path))}"
-    lines += [f"Then run: {command} --continue", f"Or let the program draw: {command} --auto"]
-    return "\n".join(lines)
 
 
 @contextlib.contextmanager

@@ -124,10 +124,10 @@ class RunningFit:
 
     def wait_until(self, reached: Callable[[], bool]) -> None:
         """Until this is true; the process must live until then."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not reached():
             assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline, "no results for two minutes"
+            assert time.monotonic() < deadline, "no results for five minutes"
             time.sleep(0.02)
         self._note_traces()
 
@@ -166,7 +166,7 @@ class RunningFit:
 
     def end(self) -> tuple[int, str, str]:
         """Exit code and what was written, once it has ended by itself."""
-        output, errors = self.process.communicate(timeout=120)
+        output, errors = self.process.communicate(timeout=300)
         return self.process.returncode, output, errors
 
     def __enter__(self) -> RunningFit:

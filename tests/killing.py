@@ -24,7 +24,7 @@ from cpxt_hpc.io.result_rows import bytes_without_seconds
 from cpxt_hpc.layout import ClusterLayout
 
 PROGRAM = "killed_fit.py"
-SLOW_S = 0.02
+SLOW_S = 0.05
 LATEST_WRITE_CALL = 40
 """A compaction with the rows before it makes about nine calls that change files."""
 

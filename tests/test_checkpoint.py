@@ -1,5 +1,6 @@
 """Checkpoints: nothing kept is lost, nothing is there twice, one job writes, every reader sees whole files."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -32,6 +33,7 @@ from cpxt_hpc.io.lock import STALE_AFTER_S
 from cpxt_hpc.io.piece import Piece, find_single, keep_single
 from cpxt_hpc.io.provenance import Provenance
 from cpxt_hpc.io.result_rows import merged_rows
+from cpxt_hpc.io.spool import SLOTS, open_spool
 
 OTHER_SETTINGS = Provenance({**PROVENANCE.settings, "redshift": 0.3}, "abc")
 OTHER_BINNING = Provenance(PROVENANCE.settings, "xyz")
@@ -363,6 +365,44 @@ def test_many_processes_leave_single_fits_at_once_while_a_job_folds_them_in(path
         pass
     with h5py.File(path) as file:
         assert file["results"]["region"].tolist() == list(range(1, n_processes * each + 1))
+
+
+def _hold_all_slots(spool, ready, done):
+    descriptors = []
+    for slot in range(SLOTS):
+        descriptors.append(os.open(spool / f"{slot:02d}.journal", os.O_RDWR | os.O_CREAT))
+        fcntl.lockf(descriptors[-1], fcntl.LOCK_EX)
+    ready.set()
+    done.wait()
+
+
+def _fold(path):
+    with Checkpoint(path, PROVENANCE):
+        pass
+
+
+def test_one_process_more_than_there_are_slots_loses_no_fit_to_a_job_that_folds_the_spool_in(path):
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    spool = CheckpointFiles(path).spool
+    spool.mkdir(parents=True)
+    holder = context.Process(target=_hold_all_slots, args=(spool, ready, done))
+    holder.start()
+    ready.wait()
+    journal = open_spool(spool, PROVENANCE)
+    assert journal.path.name.endswith(f".{os.getpid()}.journal")
+    journal.append(made_up_rows([1]))
+    folding = context.Process(target=_fold, args=(path,))
+    folding.start()
+    folding.join()
+    journal.append(made_up_rows([2]))
+    journal.close()
+    done.set()
+    holder.join()
+    assert regions_in(path) == [1, 2]
+    _fold(path)
+    assert regions_in(path) == [1, 2]
+    assert not list(spool.glob(f"*{os.getpid()}*"))
 
 
 def _run_piece(path, numbers, barrier):

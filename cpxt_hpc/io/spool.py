@@ -53,7 +53,12 @@ def open_spool(folder: Path, provenance: Provenance) -> Journal:
         except (CheckpointMismatch, DataError):
             # Left by fits with other settings, or by an earlier version: theirs, not ours to touch.
             continue
-    return Journal(folder / f"{own}.journal", provenance)
+    path = folder / f"{own}.journal"
+    try:
+        # Locked as well: a job that folds the spool in must not remove it between two rows.
+        return Journal(path, provenance, _open_locked(path, os.O_RDWR | os.O_CREAT))
+    except OSError:  # no locks here; then nobody folds either
+        return Journal(path, provenance)
 
 
 def read_spool(folder: Path) -> list[tuple[Path, JournalContent]]:

@@ -8,6 +8,7 @@ checks, and what they wrote is then replaced by the files of the demo cluster: s
 import functools
 import importlib
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -163,14 +164,18 @@ def ciao_cluster(tmp_path_factory):
     assert outcome.code == 0, outcome.err
     ciao = Ciao(tmp_path_factory.mktemp("ciao") / "ciao", data / "demo")
     layout = new_cluster(tmp_path_factory.mktemp("data"), OBSIDS)
+    logger = logging.getLogger("cpxt_hpc")
     with pytest.MonkeyPatch.context() as patch:
         ciao.start(patch)
+        # The command sets both.
+        patch.setattr(logger, "level", logger.level)
+        patch.setattr(logger, "handlers", list(logger.handlers))
         assert prep.main([str(layout.ini), "--auto", "--num_cpus", "2", "--quiet"]) == 0
     return layout, ciao
 
 
 @pytest.fixture
-def started(ciao_cluster, monkeypatch):
+def started(ciao_cluster, process_as_before, monkeypatch):
     """The stand-in, in an environment in which it was started; its log holds the calls of this test alone."""
     _, ciao = ciao_cluster
     ciao.start(monkeypatch)

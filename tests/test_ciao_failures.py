@@ -14,7 +14,7 @@ from cpxt_hpc.errors import MissingInput, ToolError
 from cpxt_hpc.io.ini import read_config
 from cpxt_hpc.toolchain.choice import choose_toolchain
 
-pytestmark = stand_in_is_here()
+pytestmark = [stand_in_is_here(), pytest.mark.usefixtures("process_as_before")]
 
 
 def prepare(layout, *words):

@@ -15,7 +15,7 @@ from cpxt_hpc.io.region_files import read_region_file
 from cpxt_hpc.toolchain import ciao_responses
 from cpxt_hpc.toolchain.choice import choose_toolchain
 
-pytestmark = stand_in_is_here()
+pytestmark = [stand_in_is_here(), pytest.mark.usefixtures("process_as_before")]
 
 
 def test_all_stages_run_from_a_name_and_obsids(ciao_cluster):

@@ -3,12 +3,14 @@
 FAKE_SLEEP_S: time of each fit; FAKE_FAST: so many fits of each process take no time; FAKE_CRASH: region numbers that
 raise; FAKE_NO_MEMORY: those that raise MemoryError, FAKE_NO_MEMORY_ON: rank on which all do; FAKE_RAISES_ON: rank on
 which no fitter can be made; FAKE_FILE_BYTES: size beyond which no file may grow, as on a full disk; FAKE_LOG: file that
-gets a line a fit; FAKE_SILENCE_S: time after which the master gives a worker up.
+gets a line a fit; FAKE_SILENCE_S: time after which the master gives a worker up; FAKE_REPLACE: file that takes the fit
+input's place before any rank but 0 reads it.
 """
 
 import functools
 import os
 import resource
+import shutil
 import sys
 import time
 import types
@@ -61,8 +63,18 @@ if __name__ == "__main__":
     module.RegionFitter = FakeFitter
     sys.modules["cpxt_hpc.fitting.regions"] = module
     from cpxt_hpc.cli.fit import main
-    from cpxt_hpc.parallel import job
+    from cpxt_hpc.parallel import job, plan
 
+    if "FAKE_REPLACE" in os.environ:
+        read_planned_input = plan.read_planned_input
+
+        def replace_and_read(planned):
+            new = f"{planned.fit_input}.new"
+            shutil.copy(os.environ["FAKE_REPLACE"], new)
+            os.replace(new, planned.fit_input)
+            return read_planned_input(planned)
+
+        plan.read_planned_input = replace_and_read
     if "FAKE_SILENCE_S" in os.environ:
         silence_s = float(os.environ["FAKE_SILENCE_S"])
         job.run_master = functools.partial(job.run_master, silence_s=silence_s, alive_every_s=silence_s)

@@ -151,6 +151,17 @@ def test_another_binning_never_takes_over_the_fits_of_its_region_numbers(layout,
     assert (read_results(layout.fits)["radius"] == rebinned.regions.radius).all()
 
 
+def test_a_fit_input_that_is_replaced_between_the_looks_of_two_ranks_ends_the_job_before_any_fit(layout, tmp_path):
+    # As cpxt-prep --stage 5 leaves it after another redshift was set: same events, same circles.
+    fit_input = read_fit_input(layout.fit_input)
+    new = tmp_path / "new.h5"
+    write_fit_input(new, dataclasses.replace(fit_input, settings={**fit_input.settings, "redshift": 0.3}))
+    ended = run_fit(layout, "--resolution", "3", ranks=2, fake=True, FAKE_REPLACE=str(new))
+    assert ended.returncode == 3, ended.stderr
+    assert "was replaced while the job started. Run it again when cpxt-prep has ended" in ended.stderr
+    assert len(read_results(layout.fits)) == 0
+
+
 @pytest.mark.parametrize("rank", [0, 2])
 def test_an_exception_on_any_rank_ends_all_with_its_traceback(layout, rank):
     ended = run_fit(layout, ranks=3, fake=True, FAKE_RAISES_ON=str(rank))

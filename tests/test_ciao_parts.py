@@ -23,7 +23,7 @@ from cpxt_hpc.toolchain.ciao_inputs import find_support_files, working_folder
 from cpxt_hpc.toolchain.ciao_process import run_all
 from cpxt_hpc.toolchain.ciao_products import Product, install, must_be_made, note_made, note_unfinished
 from cpxt_hpc.toolchain.ciao_regions import moved_shape, plane_change, write_ciao_region
-from cpxt_hpc.toolchain.ciao_steps import Limits
+from cpxt_hpc.toolchain.ciao_steps import Limits, ccd_filter
 
 # --- aspect solutions, bad pixels, mask
 
@@ -168,6 +168,13 @@ def test_files_are_installed_whole_and_links_are_followed(tmp_path):
 
 
 # --- calls
+
+
+@pytest.mark.parametrize(
+    ("ccds", "text"), [((0, 1, 2, 3), "0:3"), ((7,), "7"), ((5, 6, 8), "5:6,8"), ((3, 0, 2), "0,2:3")]
+)
+def test_ccds_are_chosen_by_ranges(ccds, text):
+    assert ccd_filter(ccds) == f"[ccd_id={text}]"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from cpxt_hpc.science.detector import used_ccds
 from cpxt_hpc.toolchain.ciao_inputs import find_support_files
 from cpxt_hpc.toolchain.ciao_process import ToolCall, failure_message, run_call
 from cpxt_hpc.toolchain.ciao_products import Product
-from cpxt_hpc.toolchain.ciao_steps import ONE_IN_MEMORY, Limits, Step, check_blocks, linked, the_one
+from cpxt_hpc.toolchain.ciao_steps import ONE_IN_MEMORY, Limits, Step, ccd_filter, check_blocks, linked, the_one
 
 
 def download_observations(layout: ClusterLayout, obsids: Sequence[int], limits: Limits) -> None:
@@ -137,7 +137,7 @@ def blank_sky(observation: ObservationLayout, events: Path) -> Step:
 
     def arguments(folder: Path) -> dict[str, object]:
         return {
-            "evtfile": f"{name}[ccd_id={','.join(map(str, ccds))}]",
+            "evtfile": name + ccd_filter(ccds),
             "outfile": "blanksky.fits",
             "asolfile": ",".join(aspect),
             "seed": observation.obsid,

@@ -29,7 +29,7 @@ from cpxt_hpc.science.masks import Shape
 from cpxt_hpc.toolchain.ciao_inputs import SupportFiles, find_support_files
 from cpxt_hpc.toolchain.ciao_products import Product
 from cpxt_hpc.toolchain.ciao_regions import moved_shape, plane_change, write_ciao_region
-from cpxt_hpc.toolchain.ciao_steps import ONE_IN_MEMORY, Step, linked, the_one
+from cpxt_hpc.toolchain.ciao_steps import ONE_IN_MEMORY, Step, ccd_filter, linked, the_one
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ def _step(wanted: _Extraction, observation: ObservationLayout, events: Path, cle
 
     def arguments(work: Path) -> dict[str, object]:
         return {
-            "infile": f"clean.fits{'' if wanted.ccd is None else f'[ccd_id={wanted.ccd}]'}[sky=region(region.reg)]",
+            "infile": f"clean.fits{'' if wanted.ccd is None else ccd_filter([wanted.ccd])}[sky=region(region.reg)]",
             "outroot": "made",
             "asp": ",".join(path.name for path in found[-1].aspect),
             "mskfile": linked(found[-1].mask, "msk1"),

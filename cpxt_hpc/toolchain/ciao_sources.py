@@ -21,7 +21,7 @@ from cpxt_hpc.toolchain.base import FoundSources
 from cpxt_hpc.toolchain.ciao_inputs import SupportFiles, find_support_files
 from cpxt_hpc.toolchain.ciao_products import Product
 from cpxt_hpc.toolchain.ciao_regions import moved_shape
-from cpxt_hpc.toolchain.ciao_steps import Limits, Step, check_blocks, linked, run_steps, the_one
+from cpxt_hpc.toolchain.ciao_steps import Limits, Step, ccd_filter, check_blocks, linked, run_steps, the_one
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def _image_step(
     def arguments(work: Path) -> dict[str, object]:
         files = {
             obsid: (
-                f"{linked(path, f'evt_{obsid}')}[ccd_id={','.join(map(str, ccds))}]",
+                linked(path, f"evt_{obsid}") + ccd_filter(ccds),
                 [each.name for each in support[obsid].aspect],
                 linked(support[obsid].bad_pixels, f"bpix_{obsid}"),
                 linked(support[obsid].mask, f"msk_{obsid}"),

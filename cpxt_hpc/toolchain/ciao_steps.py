@@ -118,6 +118,17 @@ def linked(path: Path, stem: str) -> str:
     return stem + "".join(suffix for suffix in (".fits", ".gz") if suffix in path.name[-8:])
 
 
+def ccd_filter(ccds: Sequence[int]) -> str:
+    """Filter of events by CCD, ranges where it can: ``[ccd_id=0:3]``; commas part the entries of CIAO's lists."""
+    ranges: list[list[int]] = []
+    for ccd in sorted(ccds):
+        if ranges and ccd == ranges[-1][1] + 1:
+            ranges[-1][1] = ccd
+        else:
+            ranges.append([ccd, ccd])
+    return f"[ccd_id={','.join(str(low) if low == high else f'{low}:{high}' for low, high in ranges)}]"
+
+
 def the_one(folder: Path, pattern: str, what: str) -> Path:
     """The only file of a pattern that a tool should have left.
 

@@ -143,7 +143,7 @@ def test_a_bad_ini_file_gives_2_and_touches_nothing(calls, tmp_path, capsys, lin
 def test_a_folder_without_an_ini_file_is_a_usage_error(calls, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert prep.main([]) == 2
-    assert "no cluster.ini in this folder" in capsys.readouterr().err
+    assert "no cluster.ini in this folder, and no current cluster" in capsys.readouterr().err
 
 
 def test_missing_settings_are_demanded_only_by_the_step_that_needs_them(calls, tmp_path, capsys):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cpxt_hpc.cli.command import add_logging_options, interrupted_by, run_command, setup_logging
 from cpxt_hpc.io.ini import read_config
+from cpxt_hpc.io.user_config import read_user_config, remember_cluster
 from cpxt_hpc.layout import ClusterLayout
 from cpxt_hpc.stages.base import StageContext
 from cpxt_hpc.toolchain.choice import choose_toolchain
@@ -29,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Stages 1 to 5: merge, clean, respond, crop, bin. What is up to date is not done again.",
         allow_abbrev=False,
     )
-    parser.add_argument("ini", nargs="?", metavar="cluster.ini", help="default: ./cluster.ini")
+    parser.add_argument("ini", nargs="?", metavar="cluster.ini", help="default: ./cluster.ini, or the current cluster")
     parser.add_argument("--continue", action="store_true", dest="resume", help="resume (as it always does)")
     parser.add_argument(
         "--stage", nargs="+", default=[], metavar="N", help="run these stages only, even where up to date"
@@ -58,11 +59,10 @@ def _prepare(argv: Sequence[str]) -> None:
     if options.num_cpus is not None and options.num_cpus < 1:
         parser.error(f"argument --num_cpus: {options.num_cpus}: expected 1 or more")
     if ini is None:
-        ini = "cluster.ini"
-        if not Path(ini).is_file():
-            parser.error("there is no cluster.ini in this folder: name one (cpxt-init makes it)")
+        ini = _current_ini(parser)
     setup_logging(quiet=options.quiet, verbose=options.verbose, log_file=options.log_file)
     config = read_config(Path(ini).absolute())
+    remember_cluster(config.path)
     layout = ClusterLayout(config.path.parent, config.name, config.fit.label)
     processes = options.num_cpus or len(os.sched_getaffinity(0))
     toolchain = choose_toolchain(config, named=options.toolchain, processes=processes)
@@ -77,6 +77,18 @@ def _prepare(argv: Sequence[str]) -> None:
         print(f"Ready to fit. Next: mpirun -n 4 cpxt-fit {path} --resolution 2")
     else:
         print(f"Done: {', '.join(outcome.done)}. Next: cpxt-prep {path} --continue")
+
+
+def _current_ini(parser: argparse.ArgumentParser) -> Path:
+    here = Path("cluster.ini")
+    if here.is_file():
+        return here
+    current = read_user_config().current_cluster
+    if current is None:
+        parser.error("there is no cluster.ini in this folder, and no current cluster: name one (cpxt-init makes it)")
+    if not current.is_file():
+        parser.error(f"there is no cluster.ini in this folder, and the current cluster {current} is gone: name one")
+    return current
 
 
 def _stage_numbers(

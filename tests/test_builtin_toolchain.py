@@ -9,6 +9,8 @@ from cpxt_hpc.errors import DataError, MissingInput
 from cpxt_hpc.io.events import write_events
 from cpxt_hpc.layout import ClusterLayout
 from cpxt_hpc.toolchain.builtin import BuiltinToolchain
+from cpxt_hpc.toolchain.ciao import CiaoToolchain
+from cpxt_hpc.toolchain.ciao_steps import Limits
 
 TOOLS = BuiltinToolchain()
 
@@ -54,6 +56,17 @@ def test_several_event_files_are_refused(layout):
     touch(each.repro / "acisf00007_001N_repro_evt2.fits.gz")
     with pytest.raises(DataError, match=r"2 event files \(acisf00007_001N_repro_evt2\.fits\.gz, acisf00007_repro"):
         TOOLS.locate_events(each)
+
+
+def test_interleaved_observations_are_refused_with_the_reason(layout):
+    each = layout.observation(7)
+    for part in ("e1", "e2"):
+        touch(each.primary / f"acisf00007_000N003_{part}_evt2.fits.gz")
+        touch(each.folder / "secondary" / f"acisf00007_000N003_{part}_evt1.fits.gz")
+    with pytest.raises(DataError, match=r"ObsID 7 was taken in interleaved mode \(acisf00007_000N003_e1_evt2\.fits"):
+        TOOLS.locate_events(each)
+    with pytest.raises(DataError, match=r"interleaved mode \(acisf00007_000N003_e1_evt1\.fits\.gz"):
+        CiaoToolchain(Limits()).make_events(layout, (7,), blank_sky=True)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -205,6 +205,28 @@ def test_observation_of_another_part_of_the_sky_is_refused(tmp_path):
         run(context_of(layout), merge.STAGE)
 
 
+@pytest.mark.parametrize("rows", [(385, 640), (897, 1023)], ids=["middle", "quarter at the top"])
+def test_blank_sky_of_a_sub_array_is_cut_to_its_rows(tmp_path, rows):
+    def read_out(events, blank):
+        first, last = rows
+        return events.select((events["chipy"] >= first) & (events["chipy"] <= last)), blank
+
+    layout = put_observations(tmp_path, obsids=(8,), change=read_out)
+    run(context_of(layout, obsids=(8,)), merge.STAGE)
+    events, blank = read_pair(layout, 8, cleaned=False)
+    assert (blank["chipy"].min(), blank["chipy"].max()) == (events["chipy"].min(), events["chipy"].max())
+    background, exposure = (read_image(path)[0] for path in (layout.broad_background, layout.merged_exposure))
+    # Both bands are counted on the same rows.
+    hard, broad = (
+        (np.count_nonzero(events.in_energy(*band)), np.count_nonzero(blank.in_energy(*band)))
+        for band in ((9500.0, 12_000.0), (500.0, 7000.0))
+    )
+    assert background.sum() == pytest.approx(broad[1] * hard[0] / hard[1], rel=1e-3)
+    assert background.sum() == pytest.approx(broad[0], rel=4 * np.sqrt(1 / hard[0] + 1 / hard[1] + 1 / broad[0]))
+    area = exposure.sum() / exposure.max() * 16.0
+    assert area == pytest.approx(4 * 1022 * (rows[1] - rows[0] + 1), rel=0.03)
+
+
 def test_ccd_without_blank_sky_is_left_out_with_a_warning(tmp_path, caplog):
     def drop(events, blank):
         kept = blank.select(blank["ccd_id"] != 2)

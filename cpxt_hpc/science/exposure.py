@@ -160,6 +160,31 @@ def fit_chip_geometry(
     return geometry, np.linalg.solve(matrix, residual[chosen].T).T
 
 
+def on_active_part(blank: EventList, events: EventList) -> np.ndarray:
+    """Which blank-sky events lie on the rows and columns of each CCD that an observation read out.
+
+    Blank-sky files are of whole CCDs; a sub-array is a part of their rows.
+
+    Parameters
+    ----------
+    blank, events : EventList
+
+    Returns
+    -------
+    ndarray of bool, shape (n_events,)
+        All True where a list has no chip coordinates.
+    """
+    kept = np.ones(len(blank), dtype=bool)
+    if any(name not in each.columns for each in (blank, events) for name in ("chipx", "chipy")):
+        return kept
+    for ccd in events.ccds:
+        own, seen = blank["ccd_id"] == ccd, events["ccd_id"] == ccd
+        low, high = _active_edges(np.column_stack([events["chipx"][seen], events["chipy"][seen]]).astype(float))
+        chip = np.column_stack([blank["chipx"][own], blank["chipy"][own]])
+        kept[own] = np.all((chip > low) & (chip < high), axis=1)
+    return kept
+
+
 def chip_fraction_image(geometry: ChipGeometry, dither: np.ndarray, grid: PixelGrid) -> np.ndarray:
     """Share of the time in which each image pixel lies on a CCD's active pixels, averaged over its sky pixels.
 

@@ -15,7 +15,7 @@ from cpxt_hpc.layout import ObservationLayout
 from cpxt_hpc.science.background import scaled_blank_sky
 from cpxt_hpc.science.detector import aimpoint_detector, used_ccds, with_ccds
 from cpxt_hpc.science.events import EventList
-from cpxt_hpc.science.exposure import exposure_images_by_ccd
+from cpxt_hpc.science.exposure import exposure_images_by_ccd, on_active_part
 from cpxt_hpc.science.good_times import total_time, within
 from cpxt_hpc.science.grid import (
     SKY_PIXEL_ARCSEC,
@@ -119,7 +119,7 @@ def _bring_to_tangent_plane(
     )
     lists = [events]
     if blank is not None:
-        blank = _working_part(_status_cleaned(blank, events), "blank-sky")
+        blank = _working_part(_on_sub_array(_status_cleaned(blank, events), events), "blank-sky")
         blank = _reprojected(blank, ra_deg, dec_deg)
         if not _lies_about(blank, events):
             raise _misplaced_blank_sky(events.obsid, 1.0)
@@ -201,6 +201,15 @@ def _status_cleaned(blank: EventList, observation: EventList) -> EventList:
     kept = blank["status"] == 0
     logger.info("ObsID %d: VFAINT cleaning drops %.1f %% of the blank-sky events", observation.obsid,
                 100.0 * np.mean(~kept))
+    return blank.select(kept)
+
+
+def _on_sub_array(blank: EventList, events: EventList) -> EventList:
+    """Blank-sky events on the part of the CCDs that the observation read out."""
+    kept = on_active_part(blank, events)
+    if not kept.all():
+        logger.info("ObsID %d: sub-array: %.1f %% of the blank-sky events lie outside and are dropped", events.obsid,
+                    100.0 * np.mean(~kept))  # fmt: skip
     return blank.select(kept)
 
 

@@ -16,6 +16,23 @@ MAX_RESPONSE_AGE_YEARS = 1.5
 """Responses are borrowed from an observation no further away: the contaminant on ACIS grows over years."""
 
 
+def refuse_interleaved(obsid: int, paths: Sequence[Path]) -> None:
+    """Refuse an observation in interleaved mode, whose files come in pairs ``_e1_``, ``_e2_`` of two frame times.
+
+    Raises
+    ------
+    DataError
+        It is one.
+    """
+    names = [path.name for path in paths]
+    pairs = [name for name in names if "_e1_" in name and name.replace("_e1_", "_e2_") in names]
+    if pairs:
+        raise DataError(
+            f"ObsID {obsid} was taken in interleaved mode ({pairs[0]} and its _e2_ twin: two frame times, two sets of "
+            "good times), which cannot be used. Leave it out of observation_ids."
+        )
+
+
 class BuiltinToolchain:
     """Files already in ``<obsid>/repro`` (events also in ``<obsid>/primary``); nothing is made."""
 
@@ -27,7 +44,7 @@ class BuiltinToolchain:
         MissingInput
             There is none.
         DataError
-            There are several.
+            There are several, or those of an interleaved observation.
         """
         for folder, patterns in (
             (observation.repro, ("acisf*_repro_evt2.fits", "acisf*_repro_evt2.fits.gz")),
@@ -35,6 +52,7 @@ class BuiltinToolchain:
         ):
             found = sorted(path for pattern in patterns for path in folder.glob(pattern))
             if len(found) > 1:
+                refuse_interleaved(observation.obsid, found)
                 raise DataError(
                     f"{folder}: {len(found)} event files ({', '.join(path.name for path in found)}), expected one. "
                     "Move the others away."

@@ -15,7 +15,7 @@ from cpxt_hpc.errors import MissingInput
 from cpxt_hpc.layout import ClusterLayout, ObservationLayout
 from cpxt_hpc.toolchain import ciao_events, ciao_responses, ciao_sources
 from cpxt_hpc.toolchain.base import FoundSources
-from cpxt_hpc.toolchain.builtin import BuiltinToolchain
+from cpxt_hpc.toolchain.builtin import BuiltinToolchain, refuse_interleaved
 from cpxt_hpc.toolchain.ciao_inputs import find_support_files, remove_old_working_folders
 from cpxt_hpc.toolchain.ciao_products import must_be_made
 from cpxt_hpc.toolchain.ciao_steps import Limits, Step, run_steps
@@ -70,6 +70,7 @@ class CiaoToolchain(BuiltinToolchain):
             run_steps([[step] for step in steps if must_be_made(step.product)], self.limits)
 
     def _reprocessing(self, observation: ObservationLayout) -> list[Step]:
+        refuse_interleaved(observation.obsid, ciao_events.level_1_events(observation))
         if not ciao_events.level_1_events(observation):
             if not ciao_events.reprocessed_events(observation) and self._has_archived_events(observation):
                 logger.warning(

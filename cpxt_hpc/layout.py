@@ -227,6 +227,15 @@ class ClusterLayout:
         return self.acb / f"{self.name}_scale_map.fits"
 
     @property
+    def imported_scale_map(self) -> Path:
+        """Radii of the circles of ClusterPyXT, where the cluster was imported from its acb folder."""
+        return self.acb / f"{self.name}_imported_scale_map.fits"
+
+    @property
+    def import_record(self) -> Path:
+        return self.folder / ".cpxt" / "import.json"
+
+    @property
     def snr_map(self) -> Path:
         """Stage 5: signal to noise that each pixel's circle has."""
         return self.acb / f"{self.name}_snr_map.fits"

@@ -45,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
         "--num_cpus", "--num-cpus", type=int, metavar="N", help="local processes; default: those allowed"
     )
     parser.add_argument(
+        "--import-acb", "--import_acb", type=Path, metavar="DIR",
+        help="in place of stages 1 to 3, take over ClusterPyXT's acb folder; its circles and their numbers are kept",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-ds9", action="store_false", dest="open_images",
         help="do not open DS9 where a person must draw ($CPXT_NO_DS9 does the same; never opened in a batch job)",
     )  # fmt: skip
@@ -69,9 +73,13 @@ def _prepare(argv: Sequence[str]) -> None:
     context = StageContext(config, layout, processes, toolchain, options.open_images)
 
     from cpxt_hpc.stages.driver import preprocessing_stages, run_stages
+    from cpxt_hpc.stages.import_acb import begin_import, import_stages, imported_from
 
+    if options.import_acb is not None:
+        begin_import(context, options.import_acb)
+    stages = preprocessing_stages() if imported_from(layout) is None else import_stages(layout)
     with interrupted_by(signal.SIGTERM, signal.SIGUSR1):
-        outcome = run_stages(context, preprocessing_stages(), only=stages_wanted, auto=options.auto)
+        outcome = run_stages(context, stages, only=stages_wanted, auto=options.auto)
     path = shlex.quote(str(config.path))
     if "bin" in outcome.done + outcome.skipped:
         print(f"Ready to fit. Next: mpirun -n 4 cpxt-fit {path} --resolution 2")

@@ -17,7 +17,7 @@ from cpxt_hpc.io.fit_input import write_fit_input
 from cpxt_hpc.io.images import read_image, write_image
 from cpxt_hpc.science.binning import adaptive_radii, circle_sums, region_pixels, signal_to_noise
 from cpxt_hpc.science.brightness_weights import brightness_weights
-from cpxt_hpc.science.grid import PixelGrid
+from cpxt_hpc.science.grid import PixelGrid, part_of
 from cpxt_hpc.stages.base import Stage, StageContext
 from cpxt_hpc.stages.fold import FoldedField, fold_field
 from cpxt_hpc.stages.map_exposure import map_exposure_s
@@ -98,6 +98,8 @@ def _read_images(context: StageContext) -> MapImages:
 def _circles(context: StageContext, images: MapImages) -> np.ndarray:
     """Radius of each pixel's circle; at least one must reach the target."""
     binning, target = context.config.binning, context.config.cluster.signal_to_noise
+    if context.layout.imported_scale_map.is_file():
+        return _imported_circles(context, images)
     radius = adaptive_radii(
         images.counts, images.background, images.mask,
         snr_target=target, max_radius_pixel=binning.max_radius_pixel, snr=binning.snr,
@@ -113,6 +115,17 @@ def _circles(context: StageContext, images: MapImages) -> np.ndarray:
         "%d regions; %d of %d pixels in the mask reach a signal to noise of %g; radii %.3f to %.3f pixels, median %.3f",
         found.size, found.size, n_mask, target, found.min(), found.max(), np.median(found),
     )
+    return radius
+
+
+def _imported_circles(context: StageContext, images: MapImages) -> np.ndarray:
+    """Circles of ClusterPyXT, on the pixels of the map."""
+    path = context.layout.imported_scale_map
+    radius, full_grid, _ = read_image(path)
+    radius = np.where(images.mask, radius[part_of(full_grid, images.grid)], 0.0).astype(float)
+    if not radius.any():
+        raise DataError(f"{path}: has no circle inside the map. Import ClusterPyXT's acb folder again.")
+    logger.info("%d circles of ClusterPyXT; signal_to_noise is not used", np.count_nonzero(radius))
     return radius
 
 
@@ -199,6 +212,7 @@ def _needs(context: StageContext) -> list[Path]:
     layout = context.layout
     return [
         layout.counts, layout.background, layout.exposure, layout.mask, layout.off_cluster,
+        *([layout.imported_scale_map] if layout.imported_scale_map.is_file() else []),
         *(
             path
             for each in map(layout.observation, context.config.obsids)

@@ -1,5 +1,6 @@
 """CIAO's tools fail in every way: one clear error each, nothing half done is taken for good, and on it goes."""
 
+import os
 import re
 import signal
 import subprocess
@@ -228,3 +229,37 @@ def test_ciao_is_asked_for_where_it_is_not(tmp_path, capfd):
     assert layout.ini.read_text() != text
     assert prepare(layout) == 3
     assert "cannot import ciao_contrib" in capfd.readouterr().err
+
+
+def test_a_file_that_came_broken_is_fetched_anew_and_the_others_are_kept(tmp_path, started):
+    layout = new_cluster(tmp_path, (90001,))
+    room = layout.folder / ".download_ciao"
+    toolchain = choose_toolchain(read_config(layout.ini))
+    tool = started.folder / "bin" / "download_chandra_obsid"
+    (started.folder / "stubs" / tool.name).symlink_to("../libexec/ciao_stub")
+    target = os.readlink(tool)
+    tool.unlink()
+    tool.write_text(
+        f'#!/bin/sh\n{started.folder}/stubs/{tool.name} "$@" && truncate -s 2000 90001/primary/*_bpix1.fits\n'
+    )
+    tool.chmod(0o755)
+    try:
+        with pytest.raises(
+            ToolError, match=r"download of ObsID 90001 \(CIAO\) ended as if all were well, but: .*bpix1"
+        ):
+            toolchain.download(layout, (90001,))
+        assert not list(room.glob("90001/primary/*_bpix1.fits")) and list(room.glob("90001/primary/*_evt2.fits"))
+        assert not layout.observation(90001).primary.exists()
+    finally:
+        tool.unlink()
+        tool.symlink_to(target)
+    toolchain.download(layout, (90001,))
+    assert list(layout.observation(90001).primary.glob("*_bpix1.fits")) and not room.exists()
+
+
+def test_a_search_that_was_broken_off_goes_on_with_the_images_that_are_there(ciao_copy, started):
+    layout = ciao_copy()
+    (layout.tool_records / "wavdetect.reg").unlink()
+    toolchain = choose_toolchain(read_config(layout.ini))
+    assert len(toolchain.find_sources(layout, (90001, 90002)).shapes) == 2
+    assert [call["tool"] for call in started.calls()] == ["wavdetect"]

@@ -47,10 +47,8 @@ def download_observations(layout: ClusterLayout, obsids: Sequence[int], limits: 
             if not any((room / str(obsid)).glob("*/*_evt[12].fits*")):
                 raise MissingInput(f"it left no event file of ObsID {obsid}")
             for path in sorted((room / str(obsid)).rglob("*.fits*")):
-                with open_fits(path, "file of the archive") as hdus:
-                    len(hdus)
+                _remove_where_broken(path)
     except (DataError, MissingInput) as error:
-        shutil.rmtree(room, ignore_errors=True)
         raise ToolError(failure_message(call, f"ended as if all were well, but: {error}")) from error
     try:
         for obsid in obsids:
@@ -63,6 +61,16 @@ def download_observations(layout: ClusterLayout, obsids: Sequence[int], limits: 
         shutil.rmtree(room)
     except OSError as error:
         raise OutputError(f"{layout.folder}: cannot be written ({error.strerror}). Get write permission.") from error
+
+
+def _remove_where_broken(path: Path) -> None:
+    """Look whether a downloaded file can be read; one that cannot goes, so that the next download brings it anew."""
+    try:
+        with open_fits(path, "file of the archive") as hdus:
+            len(hdus)
+    except DataError:
+        path.unlink()
+        raise
 
 
 def level_1_events(observation: ObservationLayout) -> list[Path]:

@@ -102,9 +102,7 @@ def run_call(call: ToolCall, folder: Path, time_limit_s: float, stop: threading.
         raise _failure(call, _reason(code, call))
 
 
-def run_all(
-    jobs: Sequence[Callable[[threading.Event], None]], processes: int, on_done: Callable[[int], None] | None = None
-) -> None:
+def run_all(jobs: Sequence[Callable[[threading.Event], None]], processes: int) -> None:
     """Run jobs, so many at once; the first that fails ends the others, and its error is raised.
 
     Parameters
@@ -112,15 +110,10 @@ def run_all(
     jobs : sequence of callable
         Each is given the event that asks it to stop.
     processes : int
-    on_done : callable, optional
-        Told the number of finished jobs after each.
     """
     stop = threading.Event()
     with ThreadPoolExecutor(max(1, min(processes, len(jobs) or 1)), thread_name_prefix="ciao") as pool:
         running = [pool.submit(job, stop) for job in jobs]
-        if on_done is not None:
-            for future in running:
-                future.add_done_callback(lambda _: on_done(sum(each.done() for each in running)))
         try:
             wait(running, return_when=FIRST_EXCEPTION)
         finally:

@@ -19,7 +19,7 @@ from cpxt_hpc.science.pointing import angular_separation_deg
 from cpxt_hpc.science.psf import psf_radius_arcsec
 from cpxt_hpc.toolchain.base import FoundSources
 from cpxt_hpc.toolchain.ciao_inputs import SupportFiles, find_support_files
-from cpxt_hpc.toolchain.ciao_products import Product
+from cpxt_hpc.toolchain.ciao_products import Product, must_be_made
 from cpxt_hpc.toolchain.ciao_regions import moved_shape
 from cpxt_hpc.toolchain.ciao_steps import Limits, Step, ccd_filter, check_blocks, linked, run_steps, the_one
 
@@ -62,14 +62,19 @@ def find_sources(
     found = room / "wavdetect.reg"
     made = {kind: room / f"broad_thresh.{kind}" for kind in ("img", "expmap", "psfmap")}
     detection = Step(
-        Product(room / "wavdetect.json", (found,), tuple(made.values()), {}),
+        Product(
+            room / "wavdetect.json", (found,), tuple(made.values()), {"scales": SCALES, "sigthresh": str(SIGNIFICANCE)}
+        ),
         "detect",
         f"{layout.name}: wavdetect",
         lambda work: {path.name: path for path in made.values()},
         lambda work: {"root": "", "scales": SCALES, "sigthresh": SIGNIFICANCE, "tmpdir": str(work)},
         lambda work: _detected(work, found),
     )
-    run_steps([[image, detection]], limits)
+    if must_be_made(image.product):
+        run_steps([[image, detection]], limits)
+    elif must_be_made(detection.product):
+        run_steps([[detection]], limits)
     shapes = _on_common_plane(found, read_image(made["img"])[1], grid)
     kept = [shape for shape in shapes if _is_point_like(shape, grid, [path for path, _ in observations.values()])]
     if len(kept) < len(shapes):
@@ -147,6 +152,8 @@ def _detected(work: Path, final: Path) -> Mapping[Path, Path]:
     check_blocks(the_one(work, "sources.fits", "source list"), "source list", "SRCLIST")
     with open_fits(work / "sources.fits", "source list") as hdus:
         n_rows = len(hdus["SRCLIST"].data)
+    if n_rows == 0:
+        (work / "sources.reg").touch()
     regions = the_one(work, "sources.reg", "region file")
     n_shapes = len(read_region_file(regions))
     if n_shapes < n_rows:

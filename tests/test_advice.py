@@ -12,7 +12,7 @@ from cpxt_hpc.parallel.advice import NOTHING, NOTHING_S, START_S, advice_line, a
 
 def exact_map(n_regions):
     """A big map with one observation of 500 channels, as the exact engine fits it."""
-    return 1.25e-4 * np.exp(0.1 * np.random.default_rng(1).normal(size=n_regions))
+    return 1.6e-4 * np.exp(0.1 * np.random.default_rng(1).normal(size=n_regions))
 
 
 def sherpa_map(n_regions):
@@ -52,7 +52,7 @@ def test_beyond_the_useful_ranks_nothing_is_gained_and_below_something(true_s):
 
 def test_the_exact_engine_needs_a_few_ranks_for_a_large_map_and_sherpa_thousands():
     exact, sherpa = advise(exact_map(100_000)), advise(sherpa_map(100_000))
-    assert 2 <= exact.sensible_ranks <= 4
+    assert 2 <= exact.sensible_ranks <= 6
     assert exact.useful_ranks < 20
     assert exact.shortest_s < START_S
     assert sherpa.sensible_ranks > 1000
@@ -93,7 +93,7 @@ def test_estimates_grow_with_channels_observations_and_pixels_and_know_the_engin
     times = estimated_seconds(one, FitSettings(), places)
     assert times.shape == (8,)
     assert (estimated_seconds(three, FitSettings(), places) > times).all()
-    assert (estimated_seconds(one, FitSettings(group_channels=8), places) < times).all()
+    assert (estimated_seconds(one, FitSettings(statistic="wstat"), places) > 2.0 * times).all()
     assert (estimated_seconds(one, FitSettings(free="nH"), places) > 3.0 * times).all()
     assert (estimated_seconds(one, FitSettings(engine="sherpa"), places) > 1000.0 * times).all()
     by_radius = np.argsort(one.regions.radius)

@@ -163,7 +163,7 @@ def move(box: Box, k: int, place: np.ndarray, origin: np.ndarray, step: np.ndarr
             if step[i] != 0.0:
                 moved = origin[i] + length * step[i]
                 place[i] = min(max(moved, low_end(box, k, i)), high_end(box, k, i))
-        if len(box.share) == 1 or group_norm(box, place, box.leading) >= 0.0 or abs(length) < 1e-12:
+        if len(box.share) == 1 or group_norm(box, place, box.leading) >= 0.0 or not abs(length) >= 1e-12:
             return
         length *= 0.5
 

@@ -101,7 +101,7 @@ def advice_line(advice: Advice) -> str:
 
     The times are those of fits; starting comes on top.
     """
-    ranks = f"{advice.sensible_ranks} rank{' makes' if advice.sensible_ranks == 1 else 's make'} sense"
+    ranks = f"{advice.sensible_ranks:,} rank{' makes' if advice.sensible_ranks == 1 else 's make'} sense"
     regions = f"{advice.regions:,} region{' is' if advice.regions == 1 else 's are'}"
     return (
         f"{regions} about {duration(advice.core_seconds)} of fits on one core: {ranks}, "

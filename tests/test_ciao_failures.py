@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from astropy.io import fits
 from ciao_observatory import misbehave, new_cluster, stand_in_is_here
 from step_clusters import BIN
 
@@ -263,3 +264,53 @@ def test_a_search_that_was_broken_off_goes_on_with_the_images_that_are_there(cia
     toolchain = choose_toolchain(read_config(layout.ini))
     assert len(toolchain.find_sources(layout, (90001, 90002)).shapes) == 2
     assert [call["tool"] for call in started.calls()] == ["wavdetect"]
+
+
+def without_scale(path):
+    with fits.open(path, mode="update") as hdus:
+        del hdus["EVENTS"].header["BKGSCAL2"]
+
+
+def with_zero_scale(path):
+    fits.setval(path, "BKGSCAL2", value=0.0, extname="EVENTS")
+
+
+def of_another_observation(path):
+    fits.setval(path, "OBS_ID", value="90002", extname="EVENTS")
+
+
+def without_area(path):
+    with fits.open(path, mode="update") as hdus:
+        hdus["SPECRESP"].data["SPECRESP"] = 0.0
+
+
+def of_other_ccds(path):
+    with fits.open(path, mode="update") as hdus:
+        hdus["EVENTS"].data["ccd_id"] = 6
+        hdus["EVENTS"].header["BKGSCAL6"] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("tool", "name", "spoil", "message"),
+    [
+        ("chandra_repro", "evt2.fits", of_another_observation, r"holds ObsID 90002, expected 90001"),
+        ("blanksky", "blanksky.fits", without_scale, r"BKGSCAL2 = None; expected a number above 0 for each CCD"),
+        ("blanksky", "blanksky.fits", with_zero_scale, r"BKGSCAL2 = 0\.0; expected a number above 0"),
+        ("blanksky", "blanksky.fits", of_other_ccds, r"has events on CCD \(6,\) only; expected some of \[0, 1, 2, 3\]"),
+        ("specextract", "response.arf", without_area, r"SPECRESP runs from 0 to 0 cm\^2"),
+    ],
+)
+def test_whole_files_that_hold_the_wrong_thing_are_refused(ciao_copy, started, tool, name, spoil, message):
+    layout = ciao_copy()
+    missing = undo(layout, tool)
+    behind = [folder / name for folder in (started.folder / "real").iterdir()]
+    kept = {path: path.read_bytes() for path in behind}
+    try:
+        for path in behind:
+            spoil(path)
+        with pytest.raises(ToolError, match=rf"ObsID 90001: {tool} \(CIAO\) ended as if all were well, but.*{message}"):
+            make(layout, tool)
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+    assert not any(path.exists() for path in missing)

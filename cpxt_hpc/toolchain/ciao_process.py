@@ -168,7 +168,7 @@ def failure_message(call: ToolCall, reason: str) -> str:
     """One message of a call that failed: the reason, where its log is, and the log's last lines."""
     lines = [line.rstrip() for line in _text(call.log).splitlines() if line.strip()]
     end = "".join(f"\n    {line[:300]}" for line in lines[-LAST_LINES:])
-    return f"{call.title} (CIAO) {reason}. Its log, {call.log}, ends with:{end}"
+    return f"{call.title} (CIAO) {reason.rstrip('.')}. Its log, {call.log}, ends with:{end}"
 
 
 def _text(path: Path) -> str:

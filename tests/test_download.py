@@ -1,8 +1,10 @@
 """Observations come from an archive that breaks, stalls, redirects and lies; they arrive whole or not at all."""
 
+import errno
 import gzip
 import io
 import logging
+import tempfile
 import threading
 
 import acis_events
@@ -262,6 +264,18 @@ def test_a_gzip_bomb_is_stopped(tmp_path):
     with pytest.raises(DataError, match="unpacks to more than 1 MB"):
         check_fits(path, max_bytes=1_000_000)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "file.fits.gz"
+    path.write_bytes(gzip.compress(fits_bytes(1)))
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
+    with pytest.raises(OutputError, match="No space left"):
+        check_fits(path, max_bytes=10**9)
 
 
 def test_checksums_are_counted(tmp_path):

@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from cpxt_hpc.io.region_files import (
     region_mask,
     sky_shapes,
     summarize_regions,
+    tell_regions,
     write_region_file,
 )
 from cpxt_hpc.science.grid import SKY_PIXEL_ARCSEC, PixelGrid
@@ -316,6 +318,16 @@ def test_summary_counts_shapes_and_area_and_those_outside(tmp_path):
     assert summary.area_arcmin2 == pytest.approx((np.pi * 900 - 16) * (SKY_PIXEL_ARCSEC / 60) ** 2, rel=0.02)
     assert "4 shapes (2 circle, 1 point), 1 cut out (1 box)" in str(summary)
     assert "1 outside the image" in str(summary)
+
+
+def test_shapes_outside_the_image_are_a_warning_in_the_log(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="cpxt_hpc"):
+        tell_regions(write(tmp_path, "circle(4100,4050,30)\n", "good.reg"), FINE)
+        tell_regions(write(tmp_path, "image\ncircle(4100,4050,30)\n", "bad.reg"), FINE)
+    good, bad = caplog.records
+    assert (good.levelname, bad.levelname) == ("INFO", "WARNING")
+    assert good.getMessage().startswith("good.reg: 1 shape (1 circle), 0.189 arcmin^2 on the image")
+    assert "1 outside the image: check their coordinate system" in bad.getMessage()
 
 
 def test_positions_and_pixels_agree():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from astropy.io import fits
 from astropy.io.fits.verify import VerifyError, VerifyWarning
 from astropy.utils.exceptions import AstropyUserWarning
 
-from cpxt_hpc.errors import DataError
+from cpxt_hpc.errors import DataError, OutputError
 
 _BLOCK_BYTES = 2880
 _WARNINGS = threading.Lock()
@@ -39,6 +40,8 @@ def check_fits(path: Path, *, max_bytes: int) -> int:
     ------
     DataError
         It is no FITS file, incomplete, altered, or unpacks to more.
+    OutputError
+        There is no room to unpack it.
     """
     try:
         with open(path, "rb") as stream:
@@ -51,7 +54,13 @@ def check_fits(path: Path, *, max_bytes: int) -> int:
                     _copy_at_most(content, unpacked, max_bytes)
                 unpacked.flush()
                 return _verified(Path(unpacked.name))
-    except (OSError, EOFError, zlib.error, AstropyUserWarning, VerifyError, ValueError, TypeError, KeyError) as error:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise OutputError(
+                f"{path.parent}: {path.name} cannot be unpacked there ({error.strerror}). Make room, then run again."
+            ) from error
+        raise DataError(f"{path.name}: not a whole FITS file ({str(error).rstrip('.')}).") from error
+    except (EOFError, zlib.error, AstropyUserWarning, VerifyError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path.name}: not a whole FITS file ({str(error).rstrip('.') or 'cut short'}).") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from cpxt_hpc.io.region_grammar import (
 from cpxt_hpc.io.region_xml import xml_statements
 from cpxt_hpc.science.grid import PixelGrid
 from cpxt_hpc.science.masks import Shape, shapes_mask
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +57,7 @@ class RegionSummary:
         def count(kinds: dict[str, int]) -> str:
             return ", ".join(f"{number} {kind}" for kind, number in kinds.items())
 
-        parts = [f"{self.path.name}: {self.n_shapes} shapes"]
+        parts = [f"{self.path.name}: {self.n_shapes} shape{'s' if self.n_shapes != 1 else ''}"]
         if self.included:
             parts[0] += f" ({count(self.included)})"
         if self.excluded:
@@ -220,6 +223,15 @@ def summarize_regions(
         outside += last_x < grid.sky_x0 or low_x > x_high or last_y < grid.sky_y0 or low_y > y_high
     area = float(shapes_mask(shapes, grid, mode=mode).sum()) * grid.pixel_area_arcmin2
     return RegionSummary(Path(path), dict(included), dict(excluded), int(outside), area)
+
+
+def tell_regions(path: Path, grid: PixelGrid, *, mode: str = "touch") -> None:
+    """Log what was understood of a region file, as a warning where a shape lies outside the image.
+
+    Parameters and errors are those of `region_mask`.
+    """
+    summary = summarize_regions(path, grid, mode=mode)
+    logger.log(logging.WARNING if summary.outside else logging.INFO, "%s", summary)
 
 
 def write_region_file(path: Path, shapes: Sequence[Shape | tuple], *, comment: str = "") -> None:

@@ -13,7 +13,7 @@ from cpxt_hpc.io.events import read_events, write_events
 from cpxt_hpc.io.good_times import write_good_times
 from cpxt_hpc.io.images import read_image, read_images, write_image
 from cpxt_hpc.io.light_curves import write_light_curves
-from cpxt_hpc.io.region_files import region_mask
+from cpxt_hpc.io.region_files import region_mask, tell_regions
 from cpxt_hpc.layout import ObservationLayout
 from cpxt_hpc.science.background import scaled_blank_sky
 from cpxt_hpc.science.detector import with_ccds
@@ -41,6 +41,8 @@ def run(context: StageContext) -> None:
     _, grid, _ = read_image(layout.broad_flux)
     kept = ~region_mask(layout.sources, grid, mode="touch")
     bright = region_mask(layout.exclude, grid, mode="touch")
+    for path in (layout.sources, layout.exclude):
+        tell_regions(path, grid)
     if not kept.any():
         raise DataError(f"{layout.sources}: its shapes cover the whole image. Draw the point sources only.")
     write_image(layout.source_mask, kept, grid, unit="", header={"MASKED": (int((~kept).sum()), "source pixels")})

@@ -12,7 +12,7 @@ from cpxt_hpc.io.background_model import write_background_model
 from cpxt_hpc.io.background_table import BackgroundRow, write_background_table
 from cpxt_hpc.io.events import read_events
 from cpxt_hpc.io.images import read_image, read_images, write_image
-from cpxt_hpc.io.region_files import region_mask
+from cpxt_hpc.io.region_files import region_mask, tell_regions
 from cpxt_hpc.layout import ObservationLayout
 from cpxt_hpc.science.events import EventList
 from cpxt_hpc.science.grid import PixelGrid, part_of
@@ -73,6 +73,7 @@ def _masks(context: StageContext, grid: PixelGrid, exposure: np.ndarray) -> tupl
     if path is None:
         raise MissingInput(f"{context.layout.crop}: the crop region is not there. Draw it, or run cpxt-prep --auto.")
     inside = region_mask(path, grid, mode="centre")
+    tell_regions(path, grid, mode="centre")
     sources, source_grid, _ = read_image(context.layout.source_mask)
     if source_grid != grid or exposure.shape != grid.shape:
         raise DataError(f"{context.layout.source_mask}: not on the common grid. Run stage 2 (clean) again.")

@@ -77,7 +77,8 @@ if __name__ == "__main__":
         plan.read_planned_input = replace_and_read
     if "FAKE_SILENCE_S" in os.environ:
         silence_s = float(os.environ["FAKE_SILENCE_S"])
-        job.run_master = functools.partial(job.run_master, silence_s=silence_s, alive_every_s=silence_s)
+        job.SILENCE_S = silence_s
+        job.run_master = functools.partial(job.run_master, alive_every_s=silence_s)
         job.run_worker = functools.partial(job.run_worker, silence_s=3.0 * silence_s)
 
     sys.exit(main())

@@ -164,13 +164,13 @@ def _is_frozen(problem: types.Type) -> bool:
     return isinstance(problem.types[problem.fields.index("vectors")], types.NoneType)
 
 
-@overload(corners, jit_options={"error_model": "numpy"})
+@overload(corners, inline="always")
 def _corners_of(problem, k, place):
     kernel = _folded_corners if _is_frozen(problem) else _corners_between_columns
     return lambda problem, k, place: kernel(problem, k, place)
 
 
-@overload(add_column, jit_options={"error_model": "numpy"})
+@overload(add_column, inline="always")
 def _add_column_of(problem, g, u, metals, norm):
     if _is_frozen(problem):
         return lambda problem, g, u, metals, norm: (0.0, 0.0)
@@ -179,13 +179,15 @@ def _add_column_of(problem, g, u, metals, norm):
 
 @compiled(part=True)
 def _folded_corners(problem, k, place):
-    n_nodes, totals = problem.box.n_nodes, problem.corner_totals
-    a, b = row_rates(problem, k), row_rates(problem, n_nodes + k)
-    c, d = row_rates(problem, k + 1), row_rates(problem, n_nodes + k + 1)
-    for g in range(len(problem.box.share)):
+    n_nodes, present, rows = problem.box.n_nodes, problem.present, problem.rows
+    if not (present[k] and present[n_nodes + k] and present[k + 1] and present[n_nodes + k + 1]):
         for corner in range(4):
-            totals[0, g, corner] = problem.totals[g, (corner % 2) * n_nodes + k + corner // 2]
-    return a, b, c, d
+            row_rates(problem, (corner % 2) * n_nodes + k + corner // 2)
+    totals, of_rows = problem.corner_totals, problem.totals
+    for g in range(len(of_rows)):
+        for corner in range(4):
+            totals[0, g, corner] = of_rows[g, (corner % 2) * n_nodes + k + corner // 2]
+    return rows[k], rows[n_nodes + k], rows[k + 1], rows[n_nodes + k + 1]
 
 
 @compiled(part=True)

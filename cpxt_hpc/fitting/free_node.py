@@ -54,7 +54,7 @@ def node_minimum(problem: Problem, column: int, k: int, place: np.ndarray) -> tu
     for _ in range(MAX_STEPS):
         on_metals = p * low + q * high
         on_plain = p + q - on_metals
-        tp, tm, pp, pm, mm = _weigh_two(problem, on_plain, on_metals, plain, metals)
+        tp, tm, pp, pm, mm = _weigh_two(problem.spectra, problem.model, on_plain, on_metals, plain, metals)
         slope_plain, slope_metals = 2.0 * (total_plain - tp), 2.0 * (total_metals - tm)
         slope_p = (1.0 - low) * slope_plain + low * slope_metals
         slope_q = (1.0 - high) * slope_plain + high * slope_metals
@@ -143,14 +143,19 @@ def raise_bounds(
         for observed in problem.spectra.observed:
             counts += observed
     slack = counts - pulled if problem.statistic == CSTAT else 0.0
-    own_part = _reach(problem, k, place)[0]
+    pull, totals, bounds = problem.spectra.pull, problem.totals[0], problem.box.bounds[:, ABUNDANCE]
+    rows, present = problem.rows, problem.present
+    own_part = _reach(pull, rows[k], rows[k + n], totals[k], totals[k + n], bounds, place)[0]
     down = up = 0.0
     for side in range(2):
         step = 2 * side - 1
         last = own_part
         m = k + step
         while 0 <= m < n and (abs(m - k) == 1 or direction == step):
-            part, slope = _reach(problem, m, place)
+            if not (present[m] and present[m + n]):
+                row_rates(problem, m)
+                row_rates(problem, m + n)
+            part, slope = _reach(pull, rows[m], rows[m + n], totals[m], totals[m + n], bounds, place)
             if m == k - 1:
                 down = slope
             elif m == k + 1:
@@ -166,16 +171,12 @@ def raise_bounds(
 
 
 @compiled(part=True)
-def _reach(problem, m, place):
+def _reach(pull, plain, metals, total_plain, total_metals, bounds, place):
     """The greatest s <= 1 for the two vectors of a node, and the slope of the statistic towards it."""
-    other = m + problem.box.n_nodes
-    plain, metals = row_rates(problem, m), row_rates(problem, other)
-    total_plain, total_metals = problem.totals[0, m], problem.totals[0, other]
-    pull = problem.spectra.pull
     pulled_plain, pulled_metals = dot(pull, plain), dot(pull, metals)
     s = 1.0
     for end in range(2):
-        abundance = problem.box.bounds[end, ABUNDANCE]
+        abundance = bounds[end]
         total = (1.0 - abundance) * total_plain + abundance * total_metals
         pulled = (1.0 - abundance) * pulled_plain + abundance * pulled_metals
         if pulled > total:
@@ -218,13 +219,12 @@ def _product(pp, pm, mm, first, second):
 
 
 @compiled(fastmath=REASSOCIATE, part=True)
-def _weigh_two(problem, on_plain, on_metals, plain, metals):
+def _weigh_two(spectra, model, on_plain, on_metals, plain, metals):
     """Weigh a mixture of two vectors: sums of the pulls times each, and of the weights times their products."""
-    model = problem.model
     for i in range(len(model)):
         model[i] = on_plain * plain[i] + on_metals * metals[i]
-    weigh_model(problem.spectra, model)
-    pull, weight = problem.spectra.pull, problem.spectra.weight
+    weigh_model(spectra, model)
+    pull, weight = spectra.pull, spectra.weight
     pull_plain = pull_metals = pp = pm = mm = 0.0
     for i in range(len(model)):
         pull_plain += pull[i] * plain[i]

@@ -74,7 +74,7 @@ class Problem(NamedTuple):
     all_start, start : ndarray of int64, shape (n_groups + 1,)
         First of each group's channels, and the end: among all channels, and among those that matter.
     rows : ndarray of float64, shape (n_rows, n)
-        The rates in the channels that matter, where `row_rates` has filled them in; unused where all of them do.
+        The rates in the channels that matter, where `row_rates` has filled them in: `rates` itself where all do.
     totals : ndarray of float64, shape (n_groups, n_rows)
         What the terms of the statistic that are linear in the model sum up to over all channels of a group; likewise.
     present : ndarray of bool, shape (n_rows,)
@@ -156,8 +156,9 @@ def new_problem(
     box = Box(
         bounds, np.zeros((4, size)), np.zeros((3, size, size)), share, leading, n_rows // (2 * len(nh_nodes))
     )  # fmt: skip
+    rows = np.empty((n_rows, n)) if n < rates.shape[1] else rates
     return Problem(
-        spectra, statistic, rates, exposure, channel, all_start, start, np.empty((n_rows, n)),
+        spectra, statistic, rates, exposure, channel, all_start, start, rows,
         np.zeros((n_groups, n_rows)), np.zeros(n_rows, dtype=np.bool_), nh_nodes, box, np.zeros((3, n_groups, 4)),
         np.empty(n), vectors,
     )  # fmt: skip
@@ -166,17 +167,23 @@ def new_problem(
 @compiled(part=True)
 def row_rates(problem: Problem, row: int) -> np.ndarray:
     """The rates of a folded node in the channels that matter; its totals are filled in, too."""
-    rates, channel = problem.rates[row], problem.channel
-    kept = rates if len(channel) == len(rates) else problem.rows[row]
     if not problem.present[row]:
         problem.present[row] = True
-        if len(channel) < len(rates):
-            take(rates, channel, kept)
-        if is_poisson(problem.statistic):
-            for g in range(len(problem.start) - 1):
-                begin, end = problem.all_start[g], problem.all_start[g + 1]
-                problem.totals[g, row] = dot(rates[begin:end], problem.exposure[begin:end])
-    return kept
+        _fill_row(
+            problem.rates[row], problem.exposure, problem.channel, problem.all_start, is_poisson(problem.statistic),
+            problem.rows[row], problem.totals[:, row],
+        )  # fmt: skip
+    return problem.rows[row]
+
+
+@compiled(part=True)
+def _fill_row(rates, exposure, channel, all_start, is_linear, kept, totals):
+    if len(channel) < len(rates):
+        take(rates, channel, kept)
+    if is_linear:
+        for g in range(len(totals)):
+            begin, end = all_start[g], all_start[g + 1]
+            totals[g] = dot(rates[begin:end], exposure[begin:end])
 
 
 @compiled(part=True)

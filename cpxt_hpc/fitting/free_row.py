@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from cpxt_hpc.fitting.background_error import fill_background_range, level_error
-from cpxt_hpc.fitting.free import ABUNDANCE_MAX, fit_free, refit_free
+from cpxt_hpc.fitting.free import ABUNDANCE_MAX, FreeFit, fit_free, refit_free
 from cpxt_hpc.fitting.region_spectra import RegionSpectra
 from cpxt_hpc.fitting.results import Flag, Status, kt_status
 from cpxt_hpc.fitting.settings import FitSettings
@@ -15,6 +15,11 @@ from cpxt_hpc.fitting.spectral_model import SpectralModel
 from cpxt_hpc.fitting.statistics import STATISTICS
 
 ALWAYS = ("kT", "kT_lo", "kT_hi", "norm", "norm_lo", "norm_hi")
+FLAGS = {
+    "abundance": (int(Flag.ABUNDANCE_AT_BOUND), int(Flag.ABUNDANCE_UNBOUND)),
+    "nH": (int(Flag.NH_AT_BOUND), int(Flag.NH_UNBOUND)),
+}
+"""Of a value at the end of its range, and of a limit not found. Plain integers: operations of flags are slow."""
 
 
 def fill_free(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, settings: FitSettings) -> None:
@@ -38,18 +43,12 @@ def fill_free(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, set
     for name in ALWAYS:
         row[name] = getattr(fit, name)
     row["stat"] = fit.statistic
-    flags = Flag(int(row["flags"]))
-    bounds = {"abundance": (0.0, ABUNDANCE_MAX), "nH": (model.nh_nodes_1e22[0], model.nh_nodes_1e22[-1])}
-    for name, is_free, at_bound, unbound in (
-        ("abundance", settings.free_abundance, Flag.ABUNDANCE_AT_BOUND, Flag.ABUNDANCE_UNBOUND),
-        ("nH", settings.free_nh, Flag.NH_AT_BOUND, Flag.NH_UNBOUND),
+    for name, is_free, low, high in (
+        ("abundance", settings.free_abundance, 0.0, ABUNDANCE_MAX),
+        ("nH", settings.free_nh, model.nh_nodes_1e22[0], model.nh_nodes_1e22[-1]),
     ):
         if is_free:
-            for column in (name, f"{name}_lo", f"{name}_hi"):
-                row[column] = getattr(fit, column)
-            flags |= at_bound if getattr(fit, name) in bounds[name] else Flag.NONE
-            flags |= Flag.NONE if all(getattr(fit, f"{name}_found")) else unbound
-    row["flags"] = flags
+            _fill_parameter(row, fit, name, low, high)
     if fit.norm > 0.0 and not all(math.isfinite(getattr(fit, name)) for name in (*ALWAYS, "statistic")):
         row["status"] = Status.NOT_A_NUMBER
         return
@@ -60,6 +59,16 @@ def fill_free(row: np.ndarray, spectra: RegionSpectra, model: SpectralModel, set
             row, ends, level_error(spectra, settings),
             lambda factor: refit_free(fit, *_counts(spectra, factor)),
         )  # fmt: skip
+
+
+def _fill_parameter(row: np.ndarray, fit: FreeFit, name: str, low: float, high: float) -> None:
+    """Value, limits and flags of abundance or nH, whose searched range is low to high."""
+    for column in (name, f"{name}_lo", f"{name}_hi"):
+        row[column] = getattr(fit, column)
+    at_bound, unbound = FLAGS[name]
+    flags = at_bound if getattr(fit, name) in (low, high) else 0
+    flags |= 0 if all(getattr(fit, f"{name}_found")) else unbound
+    row["flags"] = int(row["flags"]) | flags
 
 
 def _counts(spectra: RegionSpectra, factor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -82,11 +83,7 @@ def _fill_and_assess(
     settings: FitSettings,
     other_engine: OtherEngine | None,
 ) -> None:
-    # What only some settings need, and compiles engines of its own.
-    from cpxt_hpc.fitting.assessment import assess
-    from cpxt_hpc.fitting.folded_model import expected_source, gradients_at, has_model
-    from cpxt_hpc.fitting.model_gradients import source_and_gradients_with_abundance
-
+    assess, folded_model, source_and_gradients_with_abundance = _rarely_needed()
     if other_engine is not None:
         other_engine(row, spectra, model)
     elif settings.free_engine:
@@ -95,7 +92,7 @@ def _fill_and_assess(
         fill_free(row, spectra, model, settings)
     else:
         fill_kt_norm(row, spectra, model, settings)
-    if row["status"] < FIRST_STATUS_WITHOUT_VALUES and has_model(row):
+    if row["status"] < FIRST_STATUS_WITHOUT_VALUES and folded_model.has_model(row):
         own_norms = settings.norms_per_observation
         if settings.free_abundance and not settings.free_nh and not own_norms:
             found = source_and_gradients_with_abundance(
@@ -104,9 +101,19 @@ def _fill_and_assess(
             )  # fmt: skip
             source, gradients = found[0], found[1:]
         else:
-            source = expected_source(spectra, model, settings, row)
-            gradients = gradients_at(spectra, model, settings, row, source)
+            source = folded_model.expected_source(spectra, model, settings, row)
+            gradients = folded_model.gradients_at(spectra, model, settings, row, source)
         assess(row, settings.statistic, spectra, background, source, gradients, own_norms=own_norms)
+
+
+@functools.cache
+def _rarely_needed() -> tuple:
+    """What the fit of kT and norm under cstat does not need, and compiles engines of its own."""
+    from cpxt_hpc.fitting import folded_model
+    from cpxt_hpc.fitting.assessment import assess
+    from cpxt_hpc.fitting.model_gradients import source_and_gradients_with_abundance
+
+    return assess, folded_model, source_and_gradients_with_abundance
 
 
 def _flags_of_values(row: np.ndarray) -> int:

@@ -51,6 +51,8 @@ def limits_of_all(
     level = best + rise
     size, n_intervals = problem.box.bounds.shape[1], len(intervals)
     place, trial = np.zeros(size), np.zeros(size)
+    # With the abundance held, in the two amplitudes that are left.
+    is_convex = size == NORM + 1 and problem.box.bounds[FREE, NH] == 0.0
     _copy(place, intervals[k_best])
     for i in range(NORM, size):
         place[i] = 0.0
@@ -87,8 +89,13 @@ def limits_of_all(
                     inside = other < 0
                     continue
                 if other != k and intervals[other, VALUE] <= level:
-                    _copy(trial, intervals[other])
-                    _set_target(trial, target, place[target])
+                    if target == ABUNDANCE and is_convex and abs(other - k) == 1:
+                        # Any start leads to the minimum: one beside the limit tells soonest that it lies too high.
+                        _copy(trial, place)
+                        trial[KT] = max(k, other)
+                    else:
+                        _copy(trial, intervals[other])
+                        _set_target(trial, target, place[target])
                     at, value, _ = follow(
                         problem, other, trial, target, inside, direction * 0, end, known, (best, rise)
                     )

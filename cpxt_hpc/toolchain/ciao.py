@@ -64,10 +64,10 @@ class CiaoToolchain(BuiltinToolchain):
         observations = [layout.observation(obsid) for obsid in obsids]
         for each in observations:
             remove_old_working_folders(each.tool_records)
-        run_steps([[step] for each in observations for step in self._reprocessing(each)], self.limits)
+        run_steps([step for each in observations for step in self._reprocessing(each)], self.limits)
         if blank_sky:
             steps = [ciao_events.blank_sky(each, self.locate_events(each)) for each in observations]
-            run_steps([[step] for step in steps if must_be_made(step.product)], self.limits)
+            run_steps([step for step in steps if must_be_made(step.product)], self.limits)
 
     def _reprocessing(self, observation: ObservationLayout) -> list[Step]:
         refuse_interleaved(observation.obsid, ciao_events.level_1_events(observation))
@@ -104,7 +104,7 @@ class CiaoToolchain(BuiltinToolchain):
             steps += [step for step in (whole, *tiles) if must_be_made(step.product)]
         if len(steps) > 1:
             logger.info("specextract: %d calls, %d at a time", len(steps), self.limits.processes)
-        run_steps([[step] for step in steps], self.limits)
+        run_steps(steps, self.limits)
 
     def _responses_are_the_users(self, observation: ObservationLayout) -> bool:
         """Whether responses were handed in: the tiles' are then not made either."""

@@ -71,10 +71,11 @@ def find_sources(
         lambda work: {"root": "", "scales": SCALES, "sigthresh": SIGNIFICANCE, "tmpdir": str(work)},
         lambda work: _detected(work, found),
     )
-    if must_be_made(image.product):
-        run_steps([[image, detection]], limits)
-    elif must_be_made(detection.product):
-        run_steps([[detection]], limits)
+    new_image = must_be_made(image.product)
+    if new_image:
+        run_steps([image], limits)
+    if new_image or must_be_made(detection.product):
+        run_steps([detection], limits)
     shapes = _on_common_plane(found, read_image(made["img"])[1], grid)
     kept = [shape for shape in shapes if _is_point_like(shape, grid, [path for path, _ in observations.values()])]
     if len(kept) < len(shapes):

@@ -94,23 +94,15 @@ def job_of(step: Step, limits: Limits) -> Job:
     return job
 
 
-def run_steps(chains: Sequence[Sequence[Step]], limits: Limits) -> None:
-    """Run chains of steps: those of a chain one after the other, the chains beside each other.
+def run_steps(steps: Sequence[Step], limits: Limits) -> None:
+    """Run steps beside each other.
 
     Raises
     ------
     ToolError, MissingInput, DataError, OutputError
         Of the first step that fails; the others are ended. What is finished stays.
     """
-
-    def run_chain(chain: Sequence[Step]) -> Job:
-        def run(stop: threading.Event) -> None:
-            for step in chain:
-                job_of(step, limits)(stop)
-
-        return run
-
-    run_all([run_chain(chain) for chain in chains if chain], limits.processes)
+    run_all([job_of(step, limits) for step in steps], limits.processes)
 
 
 def linked(path: Path, stem: str) -> str:
